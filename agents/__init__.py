@@ -1,0 +1,1 @@
+"""From a volume to an action, and from samples to an agent."""

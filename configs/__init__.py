@@ -1,0 +1,1 @@
+"""Hydra configs, one folder per subject, mirroring the code."""

@@ -1,0 +1,1 @@
+"""Worlds an agent can act in; all speak `Observation`, `Action` and `Environment` (see `envs.interface`)."""

@@ -1,0 +1,28 @@
+"""Seeds of episodes, disjoint between splits by construction.
+
+A seed is a hash of (split, base seed, task, index), so a scene of the `test` split can never have been seen while
+collecting (`train`) or developing (`dev`), whatever base seeds are used.
+"""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import numpy as np
+
+from manifield.errors import choose
+
+SPLITS = ("train", "dev", "test")
+
+
+def episode_seed(split: str, seed: int, task: str, index: int) -> int:
+    """Seed of episode `index` of `task`: a 62-bit number whose top two bits are the split's own."""
+    choose(split, SPLITS, "split")
+    words = np.random.SeedSequence([seed, crc32(task.encode()), index]).generate_state(2, np.uint64)
+    return SPLITS.index(split) << 60 | int(words[0]) >> 4
+
+
+def episode_variation(seed: int, task: str, index: int, count: int) -> int:
+    """Variation of episode `index`: a shuffled cycle, so that n episodes cover the `count` variations evenly."""
+    order = np.random.default_rng([seed, crc32(task.encode())]).permutation(count)
+    return int(order[index % count])

@@ -1,0 +1,30 @@
+"""The one exception for everything that a user can mend, and the words to say it in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(Exception):
+    """Something that was given (a file, a field, a config value) is wrong.
+
+    The message is one line: what is wrong, where (file, field or value), and what to do. The command prints it
+    without a traceback and ends with exit code 2; any other exception is a bug and keeps its traceback.
+    """
+
+
+def choose(value: str, options: Iterable[str], what: str) -> str:
+    """Return `value` if it is one of `options`, else raise `InputError` that names the nearest ones.
+
+    Args:
+        value: what was given.
+        options: what is known.
+        what: the noun for the message, e.g. "task" or "camera".
+    """
+    known = sorted(options)
+    if value in known:
+        return value
+    near = get_close_matches(str(value), known, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    raise InputError(f"unknown {what} '{value}': {hint}")

@@ -1,0 +1,1 @@
+"""From pixels to a volume, and from a volume back to pixels."""

@@ -1,0 +1,74 @@
+"""The one place for camera geometry: intrinsics, projection, back-projection, look-at poses.
+
+Conventions as in `envs.interface`: OpenCV axes (x right, y down, z forward), `T_world_camera`, depth along z in metres,
+pixel (u, v) looks along ((u - cx) / fx, (v - cy) / fy, 1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def intrinsics_from_fov(fov_y: float, height: int, width: int) -> np.ndarray:
+    """[3, 3] intrinsics of a pinhole camera with square pixels and vertical field of view `fov_y` (radians).
+
+    Pixel centres lie at integers, so the optical axis passes at ((width - 1) / 2, (height - 1) / 2).
+    """
+    focal = 0.5 * height / np.tan(0.5 * fov_y)
+    return np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
+
+
+def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray = np.array([0.0, 0.0, 1.0])) -> np.ndarray:
+    """[4, 4] `T_world_camera` of a camera at `position` that looks at `target`, picture upright against `up`."""
+    forward = np.asarray(target, float) - np.asarray(position, float)
+    forward /= np.linalg.norm(forward)
+    right = np.cross(forward, up)
+    if np.linalg.norm(right) < 1e-6:  # straight up or down: any roll is upright, take world x
+        right = np.array([1.0, 0.0, 0.0])
+    right /= np.linalg.norm(right)
+    T_world_camera = np.eye(4)
+    T_world_camera[:3, :3] = np.stack([right, np.cross(forward, right), forward], axis=1)
+    T_world_camera[:3, 3] = position
+    return T_world_camera
+
+
+def back_project(depth: np.ndarray, intrinsics: np.ndarray, T_world_camera: np.ndarray) -> np.ndarray:
+    """World points of every pixel.
+
+    Args:
+        depth: [H, W] metres along the camera's z.
+        intrinsics: [3, 3]. T_world_camera: [4, 4].
+
+    Returns:
+        [H, W, 3] float32 world points.
+    """
+    height, width = depth.shape
+    u, v = np.meshgrid(np.arange(width), np.arange(height))
+    x = (u - intrinsics[0, 2]) / intrinsics[0, 0]
+    y = (v - intrinsics[1, 2]) / intrinsics[1, 1]
+    rays = np.stack([x, y, np.ones_like(x)], axis=-1)
+    points = (rays * depth[..., None]) @ T_world_camera[:3, :3].T + T_world_camera[:3, 3]
+    return points.astype(np.float32)
+
+
+def project(points: np.ndarray, intrinsics: np.ndarray, T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and depths of world points.
+
+    Args:
+        points: [..., 3] world metres.
+
+    Returns:
+        uv [..., 2] pixels (not rounded) and depth [...] metres; a point behind the camera has a depth ≤ 0 and its
+        pixel means nothing.
+    """
+    local = (points - T_world_camera[:3, 3]) @ T_world_camera[:3, :3]
+    z = local[..., 2]
+    safe = np.where(np.abs(z) < 1e-9, 1e-9, z)
+    uv = np.stack(
+        [
+            intrinsics[0, 0] * local[..., 0] / safe + intrinsics[0, 2],
+            intrinsics[1, 1] * local[..., 1] / safe + intrinsics[1, 2],
+        ],
+        axis=-1,
+    )
+    return uv, z
