@@ -1,0 +1,57 @@
+# Everything from a bare clone: make demo, make test. Needs Python 3.11-3.13 and one Mesa library; says so if absent.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The first of these that runs and is new and old enough. Another one: make demo PYTHON=/path/to/python
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& { echo $$python; break; }; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint venv check clean
+
+help: ## this list
+	@echo "usage: make TARGET"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@echo
+	@echo "then: $(BIN)/manifield --help"
+
+demo: $(STAMP) ## install, collect, train, evaluate, report: up to 20 minutes on two cores
+	@$(BIN)/manifield demo
+
+test: lint ## install, lint, check types, run every test: up to 10 minutes
+	@echo "== tests"
+	@$(BIN)/python -m pytest -q
+
+lint: $(STAMP) ## ruff and mypy
+	@echo "== ruff"
+	@$(BIN)/ruff check .
+	@echo "== mypy"
+	@$(BIN)/mypy
+
+venv: $(STAMP) ## create .venv and install into it
+
+check: ## look whether this machine has what is needed
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "manifield needs Python 3.11, 3.12 or 3.13, found: $$(python3 --version 2>&1 || true)"; \
+		echo "  Debian 12, Ubuntu 24.04 and later:  sudo apt-get install python3 python3-venv"; \
+		echo "  elsewhere:                          https://docs.astral.sh/uv (uv python install 3.12), pyenv or conda"; \
+		echo "  installed under another name:       make demo PYTHON=/path/to/python3.12"; \
+		exit 2; \
+	fi
+	@"$(PYTHON)" -I manifield/preflight.py
+
+$(STAMP): pyproject.toml
+	@$(MAKE) --no-print-directory check
+	@echo "== installing into $(VENV) (once; 1 to 2 minutes with a CPU build of torch, longer with CUDA)"
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -e '.[dev]' \
+		|| { echo "The installation failed; what is installed is kept, so run the same command again after mending it."; exit 2; }
+	@touch $(STAMP)
+
+clean: ## remove the environment and caches; data and runs stay
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

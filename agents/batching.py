@@ -1,0 +1,65 @@
+"""From samples and observations to the tensors that the network takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from agents.actions import ToolFrame
+from agents.config import AgentConfig
+from agents.policy import Batch, Targets
+from demos.dataset import Sample
+from perception.language import LanguageEncoder
+
+
+class Batcher:
+    """Turns samples into a `Batch` and its `Targets`.
+
+    Args:
+        config: of the agent. language: gives the token features of the instructions.
+    """
+
+    def __init__(self, config: AgentConfig, language: LanguageEncoder) -> None:
+        self.config, self.language = config, language
+        self.tool_frame = ToolFrame(config.relative_yaw, config.symmetric_gripper, config.rotation_bins)
+        self.middle = (np.asarray(config.low) + np.asarray(config.high)) / 2
+
+    def batch(self, samples: list[Sample], instructions: list[str]) -> Batch:
+        """The network's input for samples and the phrasing to use for each."""
+        words, word_mask = self.language(instructions)
+        owner = np.repeat(np.arange(len(samples)), [len(s.points) for s in samples])
+        colours = np.concatenate([s.colours for s in samples]).astype(np.float32) / 127.5 - 1
+        return Batch(
+            points=torch.from_numpy(np.concatenate([s.points for s in samples])),
+            colours=torch.from_numpy(colours),
+            batch_index=torch.from_numpy(owner),
+            words=words,
+            word_mask=word_mask,
+            proprioception=_tensor([self._proprioception(s) for s in samples]),
+            tool_position=_tensor([s.tool_position for s in samples]),
+            tool_quaternion=_tensor([s.tool_quaternion for s in samples]),
+        )
+
+    def targets(self, samples: list[Sample], weights: list[float] | None = None) -> Targets:
+        """The demonstrated key-frames as labels."""
+        rotation = [self.tool_frame.encode(s.quaternion, s.tool_quaternion) for s in samples]
+        return Targets(
+            position=_tensor([s.position for s in samples]),
+            rotation=_tensor(rotation),
+            gripper=torch.tensor([int(s.gripper_open) for s in samples]),
+            collision=torch.tensor([int(s.ignore_collisions) for s in samples]),
+            weight=torch.tensor(weights or [1.0] * len(samples)),
+        )
+
+    def _proprioception(self, sample: Sample) -> np.ndarray:
+        if self.config.proprioception == "peract":
+            return sample.low_dim
+        gripper_open, left, right, time = sample.low_dim
+        rotation = Rotation.from_quat(sample.tool_quaternion).as_matrix()
+        state = [gripper_open * 2 - 1, left * 50 - 1, right * 50 - 1, time]
+        return np.concatenate([state, (sample.tool_position - self.middle) * 2, rotation[:, 0], rotation[:, 2]])
+
+
+def _tensor(rows: list[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(rows).astype(np.float32))

@@ -1,0 +1,138 @@
+"""Checkpoints: one folder each, safe to load from anyone (safetensors and JSON, no code), written whole or not at all.
+
+    RUN/checkpoints/step_000400/
+        model.safetensors      weights
+        agent.json             agent config, language encoder's identity, time horizon, tasks, versions, metrics
+        training.safetensors   optimiser state, to go on from here
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from agents.config import AgentConfig
+from agents.policy import Policy
+from manifield.errors import InputError
+from perception.language import LanguageEncoder, make_language_encoder
+
+NAME = re.compile(r"step_(\d+)$")
+
+
+def save_checkpoint(
+    run: Path, step: int, policy: Policy, meta: dict[str, Any], optimiser: torch.optim.Optimizer | None, keep: int = 2
+) -> Path:
+    """Write RUN/checkpoints/step_N and forget all but the `keep` newest. The folder appears complete or not at all."""
+    folder = run / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".writing_*"):  # of a process that was killed in here
+        shutil.rmtree(leftover)
+    final, draft = folder / f"step_{step:06d}", folder / f".writing_{step:06d}"
+    draft.mkdir()
+    save_file({k: v.contiguous() for k, v in policy.state_dict().items()}, draft / "model.safetensors")
+    if optimiser is not None:
+        save_file(_flatten(optimiser), draft / "training.safetensors")
+    description = {"step": step, "agent": policy.config.to_mapping(), **meta}
+    (draft / "agent.json").write_text(json.dumps(description, indent=1))
+    for path in draft.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    if final.exists():
+        shutil.rmtree(final)
+    draft.rename(final)
+    for _, old in _checkpoints(run)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def _checkpoints(run: Path) -> list[tuple[int, Path]]:
+    found = [(int(m[1]), p) for p in (run / "checkpoints").glob("step_*") if (m := NAME.search(p.name))]
+    return sorted(found)
+
+
+def latest_checkpoint(run: Path) -> Path | None:
+    """Newest complete checkpoint of a run, None if it has none yet."""
+    found = _checkpoints(run)
+    return found[-1][1] if found else None
+
+
+def find_checkpoint(path: Path) -> Path:
+    """A checkpoint from what a user gave: the checkpoint's folder itself, or a run's folder (then its newest)."""
+    if (path / "agent.json").is_file():
+        return path
+    newest = latest_checkpoint(path)
+    if newest is None:
+        raise InputError(f"no checkpoint in '{path}': train it first, manifield train run={path}")
+    return newest
+
+
+def load_meta(checkpoint: Path) -> dict[str, Any]:
+    """What agent.json says."""
+    try:
+        return json.loads((checkpoint / "agent.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{checkpoint / 'agent.json'} cannot be read ({error}): choose another checkpoint") from error
+
+
+def load_policy(checkpoint: Path, untrained: bool = False) -> tuple[Policy, LanguageEncoder, dict[str, Any]]:
+    """The policy, its language encoder, and agent.json's content.
+
+    Args:
+        untrained: leave the weights as initialised, for a baseline.
+
+    Raises:
+        InputError: the weights are missing, truncated or of another agent, or the encoder is not the one trained with.
+    """
+    meta = load_meta(checkpoint)
+    config = AgentConfig.from_mapping(meta["agent"])
+    language = make_language_encoder(**config.language)
+    if language.identity != meta["language_identity"]:
+        raise InputError(
+            f"{checkpoint} was trained with the language encoder {meta['language_identity']}, here is {language.identity}"
+        )
+    torch.manual_seed(meta.get("seed", 0))
+    policy = Policy(config, language.width)
+    if not untrained:
+        load_weights(policy, checkpoint)
+    return policy.eval(), language, meta
+
+
+def load_weights(policy: Policy, checkpoint: Path) -> None:
+    """Read model.safetensors into a policy of the same config."""
+    path = checkpoint / "model.safetensors"
+    try:
+        policy.load_state_dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({error}): choose another checkpoint") from error
+    except RuntimeError as error:
+        raise InputError(f"{path} holds the weights of another agent: {str(error).splitlines()[-1].strip()}") from error
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, checkpoint: Path) -> None:
+    """Read training.safetensors into an optimiser over the same parameters."""
+    path = checkpoint / "training.safetensors"
+    try:
+        flat = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({error}): start anew with another run=") from error
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = value
+    whole = optimiser.state_dict()
+    whole["state"] = state
+    optimiser.load_state_dict(whole)
+
+
+def _flatten(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = optimiser.state_dict()["state"]
+    return {f"{i}.{name}": torch.as_tensor(v).contiguous() for i, values in state.items() for name, v in values.items()}

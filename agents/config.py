@@ -1,0 +1,98 @@
+"""What an agent is made of, as typed configs; the YAML files in `configs/agent` fill them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from manifield.errors import InputError, choose
+
+
+@dataclass
+class PerceiverConfig:
+    """Sizes of the Perceiver. tokens: channels of a token. See `agents.perceiver.Perceiver` for the rest."""
+
+    tokens: int
+    latents: int
+    latent_dim: int
+    depth: int
+    heads: int = 8
+    head_dim: int = 64
+    dropout: float = 0.0
+
+
+@dataclass
+class StageConfig:
+    """One look at the scene: a voxel grid, its encoder, and Q-values for translation over its cells.
+
+    shape: cells along x, y, z. size: edge of a crop around the previous stage's best position (metres); null for the
+    whole box. jitter: how far (metres, uniform, per axis) training moves the crop off the true position.
+    points: channels that a network on the points writes into a cell, of which `matches` are colour-word products;
+    0 points for PerAct's 10 hand-made channels. widths: U-Net channels per level, one level for PerAct's plain encoder.
+    channels: of the deep volume. patch: cells per token edge. perceiver: null for none.
+    """
+
+    shape: tuple[int, int, int]
+    size: float | None = None
+    jitter: float = 0.0
+    points: int = 0
+    matches: int = 0
+    widths: tuple[int, ...] = (32, 64)
+    channels: int = 32
+    patch: int = 2
+    perceiver: PerceiverConfig | None = None
+
+
+@dataclass
+class AgentConfig:
+    """The whole agent; every field is explained beside its value in `configs/agent/laptop.yaml`."""
+
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    stages: tuple[StageConfig, ...]
+    cameras: tuple[str, ...] | None = None
+    spacing: float = 0.0
+    language: dict[str, str] = field(default_factory=lambda: {"name": "minilm"})
+    proprioception: str = "pose"
+    context: int = 0
+    rotation_bins: int = 72
+    relative_yaw: bool = True
+    symmetric_gripper: bool = True
+    soft_labels: bool = True
+    heads_at_cell: bool = True
+    hidden: int = 256
+    horizon: int = 10
+
+    def __post_init__(self) -> None:
+        choose(self.proprioception, ("pose", "peract"), "agent.proprioception")
+        if not all(a < b for a, b in zip(self.low, self.high, strict=True)):
+            raise InputError(f"agent.low {self.low} must lie below agent.high {self.high} on every axis")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> AgentConfig:
+        """Build from a plain mapping (YAML, a checkpoint); unknown keys are refused."""
+        data = _known(cls, values, "agent")
+        stages = []
+        for number, raw in enumerate(data["stages"]):
+            stage = _known(StageConfig, raw, f"agent.stages[{number}]")
+            if stage.get("perceiver"):
+                where = f"agent.stages[{number}].perceiver"
+                stage["perceiver"] = PerceiverConfig(**_known(PerceiverConfig, stage["perceiver"], where))
+            stage["shape"], stage["widths"] = tuple(stage["shape"]), tuple(stage.get("widths", (32, 64)))
+            stages.append(StageConfig(**stage))
+        data.update(stages=tuple(stages), low=tuple(data["low"]), high=tuple(data["high"]))
+        if data.get("cameras"):
+            data["cameras"] = tuple(data["cameras"])
+        return cls(**data)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain lists, numbers and strings: the inverse of `from_mapping`."""
+        return asdict(self)
+
+
+def _known(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    names = [f.name for f in fields(kind)]
+    for key in values:
+        choose(key, names, f"key in {where}")
+    return dict(values)

@@ -1,0 +1,64 @@
+"""Where a run's numbers go: RUN/metrics.csv always, Weights & Biases if asked for."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from manifield.errors import InputError, choose
+
+
+class Tracker:
+    """Appends rows of numbers to RUN/metrics.csv and to W&B.
+
+    Args:
+        folder: of the run. first: steps already done; later rows of an earlier process are dropped, as those steps are
+            done again. wandb: "disabled", "offline" (RUN/wandb, sync later) or "online". config: what W&B shows.
+    """
+
+    def __init__(self, folder: Path, first: int, wandb: str, config: dict[str, Any]) -> None:
+        choose(wandb, ("disabled", "offline", "online"), "wandb mode")
+        self.path, self.rows, self._wandb = folder / "metrics.csv", self._read(folder / "metrics.csv", first), None
+        self.earlier = float(self.rows[-1]["seconds"]) if self.rows else 0.0
+        self.begin = time.perf_counter()
+        if wandb != "disabled":
+            os.environ.setdefault("WANDB_SILENT", "true")
+            try:
+                import wandb as package
+
+                self._wandb = package.init(
+                    project="manifield", name=folder.name, dir=str(folder), mode=wandb, config=config, resume="allow"
+                )
+            except Exception as error:  # W&B raises many kinds: no login, no network, no write permission
+                raise InputError(f"wandb={wandb} does not start ({error}): give wandb=disabled") from error
+
+    @staticmethod
+    def _read(path: Path, first: int) -> list[dict[str, Any]]:
+        if not path.is_file():
+            return []
+        with path.open() as file:
+            return [row for row in csv.DictReader(file) if int(row["step"]) <= first]
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Add one row."""
+        seconds = self.earlier + time.perf_counter() - self.begin
+        self.rows.append({"step": step, "seconds": round(seconds, 2), **{k: round(v, 6) for k, v in values.items()}})
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        draft = self.path.with_suffix(".writing")
+        with draft.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        draft.replace(self.path)
+        if self._wandb is not None:
+            self._wandb.log(values, step=step)
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._wandb is not None:
+            self._wandb.finish()

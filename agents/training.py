@@ -1,0 +1,175 @@
+"""Training by behaviour cloning on one process: `manifield train`.
+
+A run is a function of its config and seed: what step n draws depends on (seed, n) only, so that a run that was stopped
+goes on exactly as if it had not been.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from agents.batching import Batcher
+from agents.checkpoint import latest_checkpoint, load_meta, load_optimiser, load_weights, save_checkpoint
+from agents.config import AgentConfig
+from agents.losses import policy_losses
+from agents.policy import Policy, Prediction, Targets, decode_position
+from agents.tracking import Tracker
+from demos.augment import augment, thin
+from demos.dataset import KeyframeDataset, Sample
+from demos.transitions import Conventions
+from manifield.errors import InputError
+from manifield.progress import Progress
+from manifield.versions import versions
+from perception.language import make_language_encoder
+
+WHAT_A_RUN_IS = ("agent", "data", "tasks", "select", "batch", "learning_rate", "weight_decay", "warmup", "seed",
+                 "augmentation", "first_keyframe_weight", "transitions", "steps", "precision")  # fmt: skip
+"""Config keys that a resumed run must share with the run it goes on from."""
+
+
+def run(config: DictConfig) -> None:
+    """Train as `configs/train.yaml` says; goes on where the run's folder stands."""
+    folder = Path(config.run)
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    agent = AgentConfig.from_mapping(settings["agent"])
+    language = make_language_encoder(**agent.language)
+    batcher = Batcher(agent, language)
+    conventions = Conventions(horizon=agent.horizon, **settings["transitions"])
+    dataset = KeyframeDataset.open(
+        Path(config.data), agent, conventions, tasks=settings["tasks"], select=settings["select"]
+    )
+    print(dataset.summary(), flush=True)
+
+    torch.manual_seed(config.seed)
+    policy = Policy(agent, language.width)
+    optimiser = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    first = _resume(folder, settings, policy, optimiser)
+    meta = {
+        "language_identity": language.identity,
+        "tasks": dataset.tasks,
+        "cameras": list(dataset.cameras),
+        "image_size": dataset.image_size,
+        "seed": config.seed,
+        "config": settings,
+        "versions": versions(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    (folder / "versions.json").write_text(json.dumps(versions(), indent=1))
+    sampler = Sampler(dataset, config.seed, config.batch, config.first_keyframe_weight)
+    parameters = sum(p.numel() for p in policy.parameters())
+    print(f"agent: {parameters / 1e6:.2f} M parameters, {config.steps} steps of {config.batch} samples", flush=True)
+
+    with Tracker(folder, first, config.wandb, settings) as tracker, Progress("train", config.steps, "steps", first) as bar:
+        begin = time.perf_counter()
+        for step in range(first, config.steps):
+            samples = sampler.draw(step, settings["augmentation"], agent)
+            losses, prediction, targets = training_step(policy, optimiser, batcher, samples, step, config)
+            total = sum(float(v) for v in losses.values())
+            if not math.isfinite(total):
+                names = ", ".join(s.name for s in samples)
+                raise InputError(f"loss is not finite at step {step + 1} (samples {names}); last checkpoint kept")
+            bar.advance(1, loss=total)
+            if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
+                rate = (step + 1 - first) * config.batch / (time.perf_counter() - begin)
+                row = {"loss": total, **{f"loss_{k}": float(v) for k, v in losses.items()}}
+                row |= training_metrics(prediction, targets)
+                tracker.log(step + 1, {**row, "learning_rate": _rate(step, config), "samples_per_second": rate})
+            if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+                save_checkpoint(folder, step + 1, policy, meta, optimiser, config.keep)
+
+
+def training_step(
+    policy: Policy,
+    optimiser: torch.optim.Optimizer,
+    batcher: Batcher,
+    samples: list[Sample],
+    step: int,
+    config: DictConfig,
+) -> tuple[dict[str, Tensor], Prediction, Targets]:
+    """One update of the weights; what is random in it depends on (seed, step) only."""
+    generator = torch.Generator().manual_seed((config.seed << 32) + step)
+    torch.manual_seed((config.seed << 32) + step)  # dropout
+    texts = [s.descriptions[int(torch.randint(len(s.descriptions), (), generator=generator))] for s in samples]
+    batch, targets = batcher.batch(samples, texts), batcher.targets(samples)
+    for group in optimiser.param_groups:
+        group["lr"] = _rate(step, config)
+    policy.train()
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+        prediction = policy(batch, targets.position, generator)
+    losses = policy_losses(prediction, targets, policy.config.soft_labels)
+    optimiser.zero_grad(set_to_none=True)
+    torch.stack(list(losses.values())).sum().backward()
+    torch.nn.utils.clip_grad_norm_(policy.parameters(), config.clip)
+    optimiser.step()
+    return {k: v.detach() for k, v in losses.items()}, prediction, targets
+
+
+def _rate(step: int, config: DictConfig) -> float:
+    """Learning rate: linear warm-up, then a cosine down to 2 %."""
+    warm = min(1.0, (step + 1) / max(config.warmup, 1))
+    return config.learning_rate * warm * max(0.02, 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+
+
+class Sampler:
+    """Draws batches: a task uniformly, then one of its transitions by weight."""
+
+    def __init__(self, dataset: KeyframeDataset, seed: int, batch: int, first_keyframe_weight: float) -> None:
+        self.dataset, self.seed, self.batch = dataset, seed, batch
+        weight = np.array(dataset.weights) * np.where(np.array(dataset.keyframe_numbers) == 0, first_keyframe_weight, 1)
+        tasks = np.array(dataset.task_of)
+        for task in dataset.tasks:
+            weight[tasks == task] /= weight[tasks == task].sum() * len(dataset.tasks)
+        self.probability = weight / weight.sum()
+
+    def draw(self, step: int, augmentation: dict[str, Any], agent: AgentConfig) -> list[Sample]:
+        """The augmented samples of a step."""
+        rng = np.random.default_rng([self.seed, step])
+        chosen = rng.choice(len(self.dataset), self.batch, p=self.probability, replace=self.batch > len(self.dataset))
+        samples = []
+        for index in chosen:
+            sample = thin(self.dataset[int(index)], rng, augmentation["points"])
+            yaw, shift = np.radians(augmentation["yaw"]), np.array(augmentation["shift"])
+            samples.append(augment(sample, rng, np.array(agent.low), np.array(agent.high), yaw, shift))
+        return samples
+
+
+def training_metrics(prediction: Prediction, targets: Targets) -> dict[str, float]:
+    """Accuracies on the training batch: share of coarse positions within two cells, of gripper, of collision."""
+    with torch.no_grad():
+        coarse = decode_position(prediction.q[0], prediction.low[0], prediction.high[0], True)
+        error = (coarse - targets.position).norm(dim=1)
+        return {
+            "train_coarse_cm": float(error.median()) * 100,
+            "train_gripper": float((prediction.gripper.argmax(1) == targets.gripper).float().mean()),
+            "train_collision": float((prediction.collision.argmax(1) == targets.collision).float().mean()),
+        }
+
+
+def _resume(folder: Path, settings: dict[str, Any], policy: Policy, optimiser: torch.optim.Optimizer) -> int:
+    """Load the run's newest checkpoint, if any; the number of steps done."""
+    checkpoint = latest_checkpoint(folder)
+    if checkpoint is None:
+        return 0
+    meta = load_meta(checkpoint)
+    for key in WHAT_A_RUN_IS:
+        if meta["config"].get(key) != settings.get(key):
+            raise InputError(
+                f"{folder} holds a run with another {key} ({meta['config'].get(key)}, now {settings.get(key)}): "
+                "give another run=, or remove the folder"
+            )
+    load_weights(policy, checkpoint)
+    load_optimiser(optimiser, checkpoint)
+    print(f"going on from {checkpoint}", flush=True)
+    return int(meta["step"])

@@ -1,0 +1,135 @@
+"""Pictures as RLBench keeps them: PNG files of colour, of 24-bit depth and of 24-bit ids.
+
+    depth   d = (R * 65536 + G * 256 + B) / (2^24 - 1); metres = near + d * (far - near)
+    mask    id = R + G * 256 + B * 65536
+
+Compression level 1: on real frames it is twice as fast as PNG's default 6 (0.8 against 1.6 ms a 128 x 128 picture) for
+files 5 to 10 % larger; level 0 is hardly faster and three times larger.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from manifield.errors import InputError
+
+COMPRESSION = 1
+DEPTH_STEPS = 2**24 - 1
+MENDING = "restore it from its source or delete the episode"
+
+
+def encode_rgb(rgb: np.ndarray) -> bytes:
+    """PNG of a picture.
+
+    Args:
+        rgb: [H, W, 3] uint8.
+
+    Raises:
+        InputError: another shape or type.
+    """
+    rgb = np.asarray(rgb)
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
+        raise InputError(f"a picture must be [H, W, 3] uint8, not {list(rgb.shape)} {rgb.dtype}")
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "PNG", compress_level=COMPRESSION)
+    return buffer.getvalue()
+
+
+def encode_depth(depth: np.ndarray, near: float, far: float) -> bytes:
+    """PNG of a depth picture, exact to (far - near) / 2^25 m; what is nearer or farther is stored at that limit.
+
+    Args:
+        depth: [H, W] metres.
+        near, far: metres.
+
+    Raises:
+        InputError: a value that is not finite, another shape, or near and far that span no range.
+    """
+    depth = np.asarray(depth, np.float64)
+    if depth.ndim != 2:
+        raise InputError(f"depth must be [H, W] metres, not {list(depth.shape)}")
+    if not (np.isfinite([near, far]).all() and near < far):
+        raise InputError(f"depth range must have near < far, not {near} and {far}")
+    if not np.isfinite(depth).all():
+        row, column = np.argwhere(~np.isfinite(depth))[0]
+        raise InputError(f"depth is {depth[row, column]} at row {row}, column {column}; give such pixels the far limit")
+    steps = np.rint((depth - near) / (far - near) * DEPTH_STEPS)
+    steps = np.clip(steps, 0, DEPTH_STEPS).astype(np.uint32)
+    return encode_rgb(np.stack([steps >> 16, steps >> 8 & 255, steps & 255], axis=-1).astype(np.uint8))
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """PNG of ids.
+
+    Args:
+        mask: [H, W] integers from 0 to 2^24 - 1.
+
+    Raises:
+        InputError: other shapes, types or values.
+    """
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or mask.dtype.kind not in "iu" or mask.size == 0:
+        raise InputError(f"a mask must be [H, W] integers, not {list(mask.shape)} {mask.dtype}")
+    if mask.min() < 0 or mask.max() > DEPTH_STEPS:
+        raise InputError(f"a mask's ids must lie in 0..{DEPTH_STEPS}, not {mask.min()}..{mask.max()}")
+    return encode_rgb(np.stack([mask & 255, mask >> 8 & 255, mask >> 16], axis=-1).astype(np.uint8))
+
+
+def read_rgb(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """[H, W, 3] uint8.
+
+    Args:
+        path: a PNG file.
+        size: (H, W) that the picture must have; None takes any.
+
+    Raises:
+        InputError: no such file, truncated or no PNG, not 8-bit RGB, another size.
+    """
+    try:
+        with warnings.catch_warnings():  # Pillow warns of huge pictures, and of metadata cut short
+            warnings.simplefilter("error")
+            with Image.open(path, formats=["PNG"]) as image:
+                mode, (width, height) = image.mode, image.size
+                if mode == "RGB" and size in (None, (height, width)):
+                    return np.array(image)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such picture; {MENDING}") from None
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, zlib.error... for damaged files
+        detail = " ".join(str(error).replace(str(path), "the file").split()) or type(error).__name__
+        raise InputError(f"{path}: truncated or not a PNG picture ({detail}); {MENDING}") from None
+    if mode != "RGB":
+        raise InputError(f"{path}: picture of mode {mode}, not 8-bit RGB; convert it to RGB without scaling")
+    raise InputError(
+        f"{path}: picture of {height}x{width}, but the episode's are {size[0]}x{size[1]} (height x width); {MENDING}"
+    )
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """(H, W) of a PNG file, from its header alone.
+
+    Raises:
+        InputError: no such file, or no PNG.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.size[1], image.size[0]
+    except Exception:
+        raise InputError(f"{path}: missing, truncated or not a PNG picture; {MENDING}") from None
+
+
+def read_depth(path: Path, near: float, far: float, size: tuple[int, int] | None = None) -> np.ndarray:
+    """[H, W] float32 metres; arguments and errors as for `read_rgb`."""
+    steps = read_rgb(path, size).astype(np.uint32)
+    steps = steps[..., 0] << 16 | steps[..., 1] << 8 | steps[..., 2]
+    return (near + steps * ((far - near) / DEPTH_STEPS)).astype(np.float32)
+
+
+def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """[H, W] int32 ids; arguments and errors as for `read_rgb`."""
+    codes = read_rgb(path, size).astype(np.int32)
+    return codes[..., 0] | codes[..., 1] << 8 | codes[..., 2] << 16

@@ -1,0 +1,292 @@
+"""Demonstrations on disk in RLBench's format: find, open and write episodes.
+
+    ROOT/TASK/all_variations/episodes/episodeN/     (or ROOT/TASK/variationV/episodes/episodeN)
+        low_dim_obs.pkl  variation_number.pkl  variation_descriptions.pkl
+        {camera}_{rgb,depth,mask}/{0,1,2...}.png
+
+RLBench's cameras look along +z with x left and y up, which shows as negative focal lengths; ours are OpenCV's. The
+conversion happens here and nowhere else, and flips signs only, so it loses nothing in either direction.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from demos import images
+from demos.unpickle import StoredDemo, StoredObservation, read_pickle
+from demos.writer import DESCRIPTIONS, LOW_DIM, VARIATION, episode_directory, write_episode
+from envs.interface import CameraView, Observation
+from manifield.errors import InputError, choose
+
+__all__ = ["Episode", "episode_directory", "find_episodes", "open_episode", "write_episode"]
+
+EXPECTED = "ROOT/TASK/all_variations/episodes/episodeN"
+
+
+def find_episodes(root: Path | str, task: str | None = None) -> list[Path]:
+    """Folders of the episodes below `root`, by task, then variation folder, then number (9 before 10).
+
+    Args:
+        root: the folder that holds one folder a task.
+        task: only this task; None takes all.
+
+    Raises:
+        InputError: `root` is missing, no such task, or no episode.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give the folder that holds one folder a task ({EXPECTED})")
+    found = [
+        path
+        for pattern in ("all_variations", "variation[0-9]*")
+        for path in root.glob(f"*/{pattern}/episodes/episode*")
+        if re.fullmatch(r"episode\d+", path.name) and path.is_dir()
+    ]
+    if not found:
+        raise InputError(f"{root}: holds no episode; expected {EXPECTED}, as `manifield collect` writes them")
+    if task is not None:
+        choose(task, {path.parents[2].name for path in found}, f"task in {root}")
+        found = [path for path in found if path.parents[2].name == task]
+    return sorted(found, key=lambda path: [_natural(part) for part in path.relative_to(root).parts])
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key with numbers by value."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def open_episode(path: Path | str) -> Episode:
+    """Open one episode: reads its three pickles and lists its pictures, decodes none.
+
+    Raises:
+        InputError: anything missing, corrupt or contradictory, naming the file and what to do.
+    """
+    return Episode(Path(path))
+
+
+class Episode:
+    """One demonstration, lazily: low-dimensional data in memory, pictures decoded on request.
+
+    path. task: the name of the task's folder. variation: its number. descriptions: phrasings of the instruction, at
+    least one (the task's name in words where the files have none). cameras: names of the cameras with pictures.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_dir():
+            raise InputError(f"{path}: no such episode; `find_episodes` lists those of a folder ({EXPECTED})")
+        demo = read_pickle(path / LOW_DIM)
+        frames = getattr(demo, "_observations", None) if isinstance(demo, StoredDemo) else demo
+        if not isinstance(frames, list) or not all(isinstance(frame, StoredObservation) for frame in frames):
+            raise self._wrong("is not a pickled demonstration")
+        if not frames:
+            raise self._wrong("holds no frame")
+        self._frames: list[dict[str, Any]] = [vars(frame) for frame in frames]
+        folders = path.resolve().parts
+        self.task = folders[-4] if len(folders) > 3 and folders[-2] == "episodes" else path.name
+        self.variation = self._read_variation(demo, folders[-3] if len(folders) > 2 else "")
+        self.descriptions = self._read_descriptions()
+        self.cameras = self._list_cameras()
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __repr__(self) -> str:
+        return f"Episode({str(self.path)!r}, {len(self)} frames, cameras {', '.join(self.cameras)})"
+
+    # One frame
+
+    def low_dim(self, index: int) -> Observation:
+        """The observation of a frame without its pictures (`cameras` is empty)."""
+        optional = {
+            name: self._array(index, name, None)
+            for name in ("joint_forces", "gripper_touch_forces", "task_low_dim_state")
+            if self._frames[index].get(name) is not None
+        }
+        flag = self._frames[index].get("ignore_collisions")
+        return Observation(
+            cameras={},
+            joint_positions=self._array(index, "joint_positions", 7),
+            joint_velocities=self._array(index, "joint_velocities", 7),
+            gripper_pose=self._array(index, "gripper_pose", 7),
+            gripper_open=float(self._array(index, "gripper_open", 1)[0]),
+            gripper_joint_positions=self._array(index, "gripper_joint_positions", 2),
+            ignore_collisions=None if flag is None else bool(self._array(index, "ignore_collisions", 1)[0]),
+            **optional,
+        )
+
+    def observation(self, index: int, cameras: Iterable[str] | None = None) -> Observation:
+        """The observation of a frame with decoded pictures.
+
+        Args:
+            index: frame; negative counts from the end.
+            cameras: which to decode; None decodes all.
+
+        Raises:
+            InputError: an unknown camera, or a picture that is damaged or of another size than the episode's.
+        """
+        observation = self.low_dim(index)
+        for camera in self.cameras if cameras is None else cameras:
+            observation.cameras[camera] = self.view(index, camera)
+        return observation
+
+    def view(self, index: int, camera: str) -> CameraView:
+        """One decoded picture with its calibration; errors as for `observation`."""
+        intrinsics, T_world_camera, near, far = self.calibration(index, camera)
+        files = {kind: self._folder(camera, kind) / f"{range(len(self))[index]}.png" for kind in ("rgb", "depth", "mask")}
+        size = self.image_size
+        if not all(0.25 * extent <= centre <= 0.75 * extent for extent, centre in zip(size[::-1], intrinsics[:2, 2])):
+            raise InputError(
+                f"{files['rgb']}: {size[0]}x{size[1]} pictures, but the camera's centre is at "
+                f"({intrinsics[0, 2]:g}, {intrinsics[1, 2]:g}): resized after recording; restore the originals"
+            )
+        return CameraView(
+            rgb=images.read_rgb(files["rgb"], size),
+            depth=images.read_depth(files["depth"], near, far, size),
+            intrinsics=intrinsics,
+            T_world_camera=T_world_camera,
+            near=near,
+            far=far,
+            mask=images.read_mask(files["mask"], size) if camera in self._masked else None,
+        )
+
+    def calibration(self, index: int, camera: str) -> tuple[np.ndarray, np.ndarray, float, float]:
+        """Intrinsics [3, 3], T_world_camera [4, 4] (OpenCV axes), near and far (metres) of a camera at a frame."""
+        if camera not in self.cameras:
+            raise InputError(f"{self.path}: no camera '{camera}'; present: {', '.join(self.cameras) or 'none'}")
+        misc = self._frames[index].get("misc") or {}
+        try:
+            intrinsics, extrinsics, near, far = (
+                np.array(misc[f"{camera}_camera_{name}"], float)
+                for name in ("intrinsics", "extrinsics", "near", "far")
+            )
+        except (KeyError, TypeError, ValueError):
+            raise self._wrong(f"frame {index} has no calibration of camera '{camera}'") from None
+        if intrinsics.shape != (3, 3) or extrinsics.shape != (4, 4) or near.shape or far.shape:
+            raise self._wrong(f"frame {index} has a calibration of wrong shape for camera '{camera}'")
+        if not all(np.isfinite(part).all() for part in (intrinsics, extrinsics, near, far)):
+            raise self._wrong(f"frame {index} has a calibration that is not finite for camera '{camera}'")
+        return *flip_axes(intrinsics, extrinsics), float(near), float(far)
+
+    # All frames
+
+    @cached_property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) of the pictures."""
+        if not self.cameras:
+            raise InputError(f"{self.path}: has no pictures; restore them or delete the episode")
+        return images.read_size(self._folder(self.cameras[0], "rgb") / "0.png")
+
+    @cached_property
+    def gripper_pose(self) -> np.ndarray:
+        """[T, 7] position (metres) and quaternion xyzw of the tool centre point."""
+        return self._series("gripper_pose", 7)
+
+    @cached_property
+    def gripper_open(self) -> np.ndarray:
+        """[T] 1.0 open, 0.0 closed."""
+        return self._series("gripper_open", 1)[:, 0]
+
+    @cached_property
+    def joint_velocities(self) -> np.ndarray:
+        """[T, 7] rad/s."""
+        return self._series("joint_velocities", 7)
+
+    @cached_property
+    def ignore_collisions(self) -> np.ndarray | None:
+        """[T] bool, or None in episodes that predate the flag."""
+        if any(frame.get("ignore_collisions") is None for frame in self._frames):
+            return None
+        return self._series("ignore_collisions", 1)[:, 0] > 0.5
+
+    # Reading
+
+    def _series(self, name: str, size: int) -> np.ndarray:
+        return np.stack([self._array(index, name, size) for index in range(len(self))])
+
+    def _array(self, index: int, name: str, size: int | None) -> np.ndarray:
+        """A field of a frame as finite numbers [size] (None: any size)."""
+        stored = self._frames[index].get(name)
+        if stored is None:
+            raise self._wrong(f"frame {index} has no {name}")
+        try:
+            value = np.array(stored, float).reshape(-1)
+        except (TypeError, ValueError):
+            raise self._wrong(f"frame {index} has no numbers in {name}") from None
+        if size is not None and len(value) != size:
+            raise self._wrong(f"frame {index} has {len(value)} numbers in {name} instead of {size}")
+        if not np.isfinite(value).all():
+            raise self._wrong(f"frame {index} has a value in {name} that is not finite")
+        return value
+
+    def _wrong(self, what: str) -> InputError:
+        return InputError(f"{self.path / LOW_DIM}: {what}; restore the file or delete the episode")
+
+    def _folder(self, camera: str, kind: str) -> Path:
+        return self.path / f"{camera}_{kind}"
+
+    def _read_variation(self, demo: Any, folder: str) -> int:
+        # The number inside the demo is 0 in PerAct's files whatever the variation is, so it comes last.
+        if (self.path / VARIATION).exists():
+            value = read_pickle(self.path / VARIATION)
+            if not isinstance(value, int):
+                raise InputError(f"{self.path / VARIATION}: holds no integer; write the variation's number into it")
+            return value
+        named = re.fullmatch(r"variation(\d+)", folder)
+        return int(named[1]) if named else int(getattr(demo, "variation_number", 0))
+
+    def _read_descriptions(self) -> list[str]:
+        for directory in (self.path, self.path.parent.parent):
+            if (directory / DESCRIPTIONS).exists():
+                value = read_pickle(directory / DESCRIPTIONS)
+                if isinstance(value, list) and value and all(isinstance(text, str) for text in value):
+                    return value
+                break  # a known fixture holds an observation there: do without
+        return [self.task.replace("_", " ")]
+
+    def _list_cameras(self) -> tuple[str, ...]:
+        """Cameras with a full set of colour and depth pictures; an incomplete set is an error."""
+        expected = {f"{index}.png" for index in range(len(self))}
+        complete: set[tuple[str, str]] = set()
+        for folder in sorted(self.path.glob("*_*")):
+            camera, _, kind = folder.name.rpartition("_")
+            if kind not in ("rgb", "depth", "mask") or not folder.is_dir():
+                continue
+            present = {file.name for file in folder.iterdir()}
+            if not present:  # RLBench makes the folders of cameras that are switched off, too
+                continue
+            if present != expected:
+                odd = sorted(present ^ expected, key=_natural)
+                raise InputError(
+                    f"{folder}: {len(present)} pictures for {len(self)} frames (missing or too many: "
+                    f"{', '.join(odd[:3])}{'…' if len(odd) > 3 else ''}); restore them or delete the episode"
+                )
+            complete.add((camera, kind))
+        cameras = {camera for camera, _ in complete}
+        for camera in cameras:
+            for kind in ("rgb", "depth"):
+                if (camera, kind) not in complete:
+                    raise InputError(f"{self._folder(camera, kind)}: no pictures of this kind; restore them")
+        self._masked = {camera for camera, kind in complete if kind == "mask"}
+        return tuple(sorted(cameras))
+
+
+def flip_axes(intrinsics: np.ndarray, extrinsics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A pinhole with its negative focal lengths made positive by turning the camera's axes: the same rays.
+
+    Args:
+        intrinsics: [3, 3], extrinsics: [4, 4] camera to world, with RLBench's axes (or already OpenCV's: unchanged).
+
+    Returns:
+        intrinsics and T_world_camera with OpenCV's axes.
+    """
+    signs = np.where(np.diag(intrinsics)[:2] < 0, -1.0, 1.0)
+    upright = intrinsics.copy()
+    upright[[0, 1], [0, 1]] *= signs
+    return upright, extrinsics * [*signs, 1.0, 1.0]

@@ -1,0 +1,233 @@
+"""Writing an episode in RLBench's format, whole or not at all.
+
+The files go into a hidden folder beside the final one and are flushed to the disk; renaming that folder is the one
+step that makes the episode exist, so a kill at any moment leaves no half episode under its name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from demos import images
+from demos.unpickle import StoredDemo, StoredObservation, dump_pickle
+from envs.interface import CameraView, Observation
+from manifield.errors import InputError
+
+LOW_DIM = "low_dim_obs.pkl"
+VARIATION = "variation_number.pkl"
+DESCRIPTIONS = "variation_descriptions.pkl"
+EXTRA = "manifield.json"
+RLBENCH_CAMERAS = ("left_shoulder", "right_shoulder", "overhead", "wrist", "front")
+UNFINISHED = ".unfinished-"  # prefix of the hidden folders; readers look for names that begin with "episode"
+
+
+def episode_directory(root: Path | str, task: str, index: int) -> Path:
+    """Where episode `index` of `task` is written."""
+    return Path(root) / task / "all_variations" / "episodes" / f"episode{index}"
+
+
+def write_episode(
+    directory: Path | str,
+    observations: Iterable[Observation],
+    descriptions: list[str],
+    variation: int,
+    extra: dict[str, Any] | None = None,
+) -> Path:
+    """Write a demonstration; equal arguments give equal bytes.
+
+    Args:
+        directory: the episode's folder, see `episode_directory`; must not exist, its parents are made.
+        observations: the frames; may be a generator, one frame is held at a time (without its pictures all are).
+            Every frame must have the same cameras, pictures of one size, and masks in all frames or in none.
+        descriptions: phrasings of the instruction, at least one.
+        variation: number of the variation.
+        extra: facts for people and tools (JSON), kept in `manifield.json`, which RLBench ignores. `extra["seed"]`, if
+            given, also makes the random state that RLBench stores.
+
+    Returns:
+        `directory`.
+
+    Raises:
+        InputError: the folder exists or cannot be written, or a frame does not fit the format. Nothing is left behind.
+    """
+    directory = Path(directory)
+    if directory.exists():
+        raise InputError(f"{directory}: exists already; delete it or write another index")
+    if not descriptions or not all(isinstance(text, str) for text in descriptions):
+        raise InputError(f"{directory}: an episode needs at least one description, a text")
+    extra = extra or {}
+    temporary: Path | None = None
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{directory.name}-", dir=directory.parent))
+        temporary.chmod(0o777 & ~_umask())
+        frames = _write_pictures(temporary, observations)
+        demo = StoredDemo()
+        vars(demo).update(
+            _observations=frames, random_seed=_random_state(extra.get("seed", 0)), variation_number=int(variation)
+        )
+        _write(temporary / LOW_DIM, dump_pickle(demo))
+        _write(temporary / VARIATION, dump_pickle(int(variation)))
+        _write(temporary / DESCRIPTIONS, dump_pickle([str(text) for text in descriptions]))
+        _write(temporary / EXTRA, (json.dumps(extra, indent=2, sort_keys=True) + "\n").encode())
+        for folder in (*(path for path in temporary.iterdir() if path.is_dir()), temporary):
+            _flush(folder)
+        temporary.rename(directory)
+        _flush(directory.parent)
+    except InputError as error:
+        raise InputError(f"{directory}: {error}") from None
+    except OSError as error:
+        raise InputError(
+            f"{directory}: cannot be written ({error.strerror}); free space or choose another folder"
+        ) from None
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return directory
+
+
+def remove_unfinished(directory: Path | str) -> int:
+    """Delete what killed writers left in a folder of episodes; returns how many there were. Nobody may be writing."""
+    leftovers = list(Path(directory).glob(f"{UNFINISHED}*"))
+    for leftover in leftovers:
+        shutil.rmtree(leftover, ignore_errors=True)
+    return len(leftovers)
+
+
+def _write_pictures(directory: Path, observations: Iterable[Observation]) -> list[StoredObservation]:
+    """Write every frame's pictures; return the frames without them, as RLBench pickles them."""
+    frames: list[StoredObservation] = []
+    layout: dict[str, tuple] = {}
+    for index, observation in enumerate(observations):
+        current = {camera: _layout(index, camera, view) for camera, view in observation.cameras.items()}
+        layout = layout or current
+        if current != layout or len({size for size, _ in current.values()}) > 1:
+            raise InputError(f"frame {index} has {_words(current)}, but frame 0 has {_words(layout)}; record all alike")
+        for camera, view in observation.cameras.items():
+            pictures = {"rgb": images.encode_rgb(view.rgb)}
+            try:
+                pictures["depth"] = images.encode_depth(view.depth, view.near, view.far)
+                if view.mask is not None:
+                    pictures["mask"] = images.encode_mask(view.mask)
+            except InputError as error:
+                raise InputError(f"frame {index}, camera '{camera}': {error}") from None
+            for kind, data in pictures.items():
+                folder = directory / f"{camera}_{kind}"
+                folder.mkdir(exist_ok=True)
+                _write(folder / f"{index}.png", data)
+        frames.append(_stored(index, observation))
+    if not frames:
+        raise InputError("an episode needs at least one frame")
+    return frames
+
+
+def _layout(index: int, camera: str, view: CameraView) -> tuple[tuple[int, ...], bool]:
+    """Size of a camera's pictures and whether it has a mask."""
+    size = view.rgb.shape[:2]
+    if view.depth.shape != size or (view.mask is not None and view.mask.shape != size):
+        raise InputError(f"frame {index}, camera '{camera}': colour, depth and mask differ in size")
+    return size, view.mask is not None
+
+
+def _words(layout: dict[str, tuple]) -> str:
+    views = [
+        f"{camera} {'x'.join(map(str, size))}{' with mask' if masked else ''}"
+        for camera, (size, masked) in layout.items()
+    ]
+    return ", ".join(views) or "no camera"
+
+
+def _stored(index: int, observation: Observation) -> StoredObservation:
+    """RLBench's observation of a frame: its attributes in its order, the picture fields empty.
+
+    Arrays are copied, so that what frames share in memory does not show in the pickle's bytes.
+    """
+    fields: dict[str, Any] = {
+        sys.intern(f"{camera}_{kind}"): None
+        for camera in RLBENCH_CAMERAS
+        for kind in ("rgb", "depth", "mask", "point_cloud")
+    }
+    pose = _numbers(index, "gripper_pose", observation.gripper_pose, 7)
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_quat(pose[3:]).as_matrix()
+    matrix[:3, 3] = pose[:3]
+    fields |= {
+        "joint_velocities": _numbers(index, "joint_velocities", observation.joint_velocities, 7),
+        "joint_positions": _numbers(index, "joint_positions", observation.joint_positions, 7),
+        "joint_forces": _numbers(index, "joint_forces", observation.joint_forces, 7),
+        "gripper_open": float(observation.gripper_open),
+        "gripper_pose": pose,
+        "gripper_matrix": matrix,
+        "gripper_joint_positions": _numbers(index, "gripper_joint_positions", observation.gripper_joint_positions, 2),
+        "gripper_touch_forces": _numbers(index, "gripper_touch_forces", observation.gripper_touch_forces, 6),
+        "task_low_dim_state": _numbers(index, "task_low_dim_state", observation.task_low_dim_state, None),
+    }
+    if observation.ignore_collisions is not None:
+        fields["ignore_collisions"] = np.array(float(observation.ignore_collisions))
+    fields["misc"] = {}
+    for camera, view in observation.cameras.items():
+        fields["misc"] |= _calibration(index, camera, view)
+    stored = StoredObservation()
+    vars(stored).update(fields)
+    return stored
+
+
+def _calibration(index: int, camera: str, view: CameraView) -> dict[str, Any]:
+    """RLBench's description of a camera: x left and y up, so the focal lengths turn negative (`store.flip_axes`)."""
+    intrinsics = _numbers(index, f"{camera} intrinsics", view.intrinsics, 9).reshape(3, 3)
+    intrinsics[[0, 1], [0, 1]] *= -1.0
+    extrinsics = _numbers(index, f"{camera} T_world_camera", view.T_world_camera, 16).reshape(4, 4)
+    values = {
+        "extrinsics": extrinsics * [-1.0, -1.0, 1.0, 1.0],
+        "intrinsics": intrinsics,
+        "near": float(view.near),
+        "far": float(view.far),
+    }
+    return {sys.intern(f"{camera}_camera_{name}"): value for name, value in values.items()}
+
+
+def _numbers(index: int, name: str, value: Any, size: int | None) -> np.ndarray:
+    """A fresh float array, checked."""
+    array = np.array(value, np.float64)
+    if size is not None and array.size != size or not np.isfinite(array).all():
+        raise InputError(f"frame {index}: {name} must be {size or 'all'} finite numbers, not {array.tolist()}")
+    return array.reshape(-1)
+
+
+def _random_state(seed: int) -> tuple:
+    """The state of numpy's old generator that RLBench stores, here a function of the episode's seed."""
+    state = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(int(seed)))).get_state(legacy=True)
+    return (str(state[0]), np.array(state[1], np.uint32), int(state[2]), int(state[3]), float(state[4]))
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush(directory: Path) -> None:
+    """Make a folder's entries survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    """The process's umask (`mkdtemp` ignores it and makes folders that only their owner can read)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,88 @@
+"""What a task of the embedded simulator has to say, and what its expert needs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from envs.interface import Action
+from envs.mujoco.simulation import Simulation
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the instruction chooses among, to measure whether an agent understood it.
+
+    candidates: world position [3] by name of the first key-frame that a demonstration of each choice would have.
+    right: the name of the choice that the instruction means. An agent chose the candidate nearest to the position of
+    its own first key-frame.
+    """
+
+    candidates: dict[str, np.ndarray]
+    right: str
+
+    def chosen(self, position: np.ndarray) -> str:
+        """Name of the candidate nearest to a key-frame's position [3]."""
+        return min(self.candidates, key=lambda name: float(np.linalg.norm(self.candidates[name] - position)))
+
+
+class Task(ABC):
+    """One task in one episode: made anew for every reset, so it may remember the scene it built."""
+
+    variation_count: int
+    descriptions: list[str]
+    """Every phrasing of the instruction, after `build`."""
+
+    @abstractmethod
+    def build(self, rng: np.random.Generator, variation: int, spec: mujoco.MjSpec) -> None:
+        """Put the things of `variation` into the scene, poses drawn from `rng`, and set `descriptions`."""
+
+    @abstractmethod
+    def success(self, simulation: Simulation) -> bool:
+        """Whether the task is solved in the present state."""
+
+    @abstractmethod
+    def expert(self, simulation: Simulation) -> Iterator[Action]:
+        """Yield the expert's key-frames; each is carried out before the next is asked for.
+
+        Orientations are chosen by rule, never at random: equal scenes get equal labels.
+        """
+
+    @abstractmethod
+    def choices(self, simulation: Simulation) -> Choices:
+        """What the instruction chooses among, in the state after reset."""
+
+    def low_dim_state(self, simulation: Simulation) -> np.ndarray:
+        """[n] float32 the task's own state: positions of its things, metres and radians."""
+        return np.zeros(0, np.float32)
+
+    def watch(self, simulation: Simulation) -> None:
+        """Called after every simulation step (2 ms), for tasks whose rule depends on what happened on the way."""
+
+    watches = False
+    """Whether `watch` does anything."""
+
+
+def key_frame(
+    position: np.ndarray, rotation: np.ndarray, gripper_open: bool, ignore_collisions: bool = False
+) -> Action:
+    """An action from a world position [3] and rotation [3, 3] of the tool."""
+    quaternion = Rotation.from_matrix(rotation).as_quat()
+    return Action(np.asarray(position, float), quaternion, gripper_open, ignore_collisions)
+
+
+def facing_down(yaw: float = 0.0) -> np.ndarray:
+    """[3, 3] rotation of a tool that points straight down; at yaw 0 its fingers move along the world's y, as in the
+    start pose, and a positive yaw (radians) turns them counter-clockwise seen from above."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    return np.array([[-c, -s, 0.0], [-s, c, 0.0], [0.0, 0.0, -1.0]])
+
+
+def half_turn_yaw(yaw: float) -> float:
+    """The same finger line as a yaw in (-pi/2, pi/2]: the gripper is symmetric, and labels should not jump."""
+    return np.pi / 2 - (np.pi / 2 - yaw) % np.pi

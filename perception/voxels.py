@@ -1,0 +1,124 @@
+"""From RGB-D pictures to a voxel grid: fuse, crop, thin, scatter.
+
+A grid covers the box [low, high] with `shape` cells; volumes are [B, C, X, Y, Z] and cell (i, j, k) spans
+low + (i, j, k) · cell to low + (i + 1, j + 1, k + 1) · cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from envs.interface import CameraView, Observation
+from manifield.errors import InputError
+from perception.cameras import back_project
+
+GRID_CHANNELS = 10
+"""Channels of PerAct's grid: mean xyz, mean rgb in [-1, 1], index / shape, occupancy."""
+
+
+def fuse(
+    observation: Observation,
+    low: np.ndarray,
+    high: np.ndarray,
+    cameras: Sequence[str] | None = None,
+    spacing: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """World points and colours that all cameras see inside a box.
+
+    Args:
+        observation: with pictures.
+        low, high: [3] corners of the box, metres.
+        cameras: names to use; None for all.
+        spacing: keep one point per cube of this edge (metres), so that near surfaces do not outweigh far ones;
+            0 keeps every point. Which one is kept is the first in camera and pixel order: deterministic.
+
+    Returns:
+        points [N, 3] float32 metres and colours [N, 3] uint8.
+
+    Raises:
+        InputError: a camera is not in the observation.
+    """
+    views = [_view(observation, name) for name in (cameras or observation.cameras)]
+    points = np.concatenate([back_project(v.depth, v.intrinsics, v.T_world_camera).reshape(-1, 3) for v in views])
+    colours = np.concatenate([v.rgb.reshape(-1, 3) for v in views])
+    inside = ((points >= low) & (points < high)).all(axis=1)
+    points, colours = points[inside], colours[inside]
+    if spacing > 0:
+        cell = np.floor((points - np.asarray(low)) / spacing).astype(np.int64)
+        extent = cell.max(axis=0, initial=0) + 1
+        _, first = np.unique((cell[:, 0] * extent[1] + cell[:, 1]) * extent[2] + cell[:, 2], return_index=True)
+        points, colours = points[first], colours[first]
+    return points, colours
+
+
+def _view(observation: Observation, name: str) -> CameraView:
+    if name not in observation.cameras:
+        raise InputError(f"camera '{name}' is not in the observation, which has {', '.join(observation.cameras)}")
+    return observation.cameras[name]
+
+
+def scatter_mean(
+    points: torch.Tensor,
+    features: torch.Tensor,
+    batch_index: torch.Tensor,
+    low: torch.Tensor,
+    high: torch.Tensor,
+    shape: tuple[int, int, int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean of point features in every cell; differentiable in the features.
+
+    Args:
+        points: [M, 3] world metres of all samples of the batch, one after another.
+        features: [M, F] float. batch_index: [M] int64, the sample each point belongs to.
+        low, high: [B, 3] box of each sample. shape: cells along x, y, z.
+
+    Returns:
+        mean [B, F, X, Y, Z] (0 in empty cells) and count [B, 1, X, Y, Z]. Points outside the box do not count.
+    """
+    batch, cells = len(low), shape[0] * shape[1] * shape[2]
+    index, inside = cell_index(points, batch_index, low, high, shape)
+    index, features, batch_index = index[inside], features[inside], batch_index[inside]
+    flat = ((batch_index * shape[0] + index[:, 0]) * shape[1] + index[:, 1]) * shape[2] + index[:, 2]
+    total = features.new_zeros(batch * cells, features.shape[1]).index_add_(0, flat, features)
+    count = features.new_zeros(batch * cells).index_add_(0, flat, features.new_ones(len(flat)))
+    mean = total / count.clamp(min=1)[:, None]
+    return mean.view(batch, *shape, -1).permute(0, 4, 1, 2, 3), count.view(batch, 1, *shape)
+
+
+def cell_index(
+    points: torch.Tensor, batch_index: torch.Tensor, low: torch.Tensor, high: torch.Tensor, shape: tuple[int, int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """[M, 3] int64 cell of each point and [M] bool whether it lies in its sample's box."""
+    cells = torch.tensor(shape, device=points.device)
+    index = ((points - low[batch_index]) / ((high - low) / cells)[batch_index]).floor().long()
+    return index, ((index >= 0) & (index < cells)).all(dim=1)
+
+
+def peract_grid(
+    points: torch.Tensor,
+    colours: torch.Tensor,
+    batch_index: torch.Tensor,
+    low: torch.Tensor,
+    high: torch.Tensor,
+    shape: tuple[int, int, int],
+) -> torch.Tensor:
+    """PerAct's grid (section 3.2, "Voxel observations"): [B, 10, X, Y, Z].
+
+    Channels: mean xyz (metres), mean rgb in [-1, 1], cell index / shape, occupancy. `colours` are [M, 3] uint8 or
+    float in [0, 255]. Cells that hold no point carry their index only.
+    """
+    features = torch.cat([points, colours.to(points.dtype) / 127.5 - 1.0], dim=1)
+    mean, count = scatter_mean(points, features, batch_index, low, high, shape)
+    axes = [torch.arange(n, device=points.device, dtype=points.dtype) / n for n in shape]
+    index = torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(low), -1, -1, -1, -1)
+    return torch.cat([mean, index, (count > 0).to(mean.dtype)], dim=1)
+
+
+def cell_centres(low: torch.Tensor, high: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """[B, 3, X, Y, Z] world positions of the centres of all cells of the boxes [B, 3]."""
+    axes = [(torch.arange(n, device=low.device, dtype=low.dtype) + 0.5) / n for n in shape]
+    unit = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    return low[:, :, None, None, None] + unit * (high - low)[:, :, None, None, None]
