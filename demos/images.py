@@ -102,7 +102,7 @@ def read_rgb(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, zlib.error... for damaged files
         detail = " ".join(str(error).replace(str(path), "the file").split()) or type(error).__name__
         raise InputError(f"{path}: truncated or not a PNG picture ({detail}); {MENDING}") from None
-    if mode != "RGB":
+    if mode != "RGB" or size is None:
         raise InputError(f"{path}: picture of mode {mode}, not 8-bit RGB; convert it to RGB without scaling")
     raise InputError(
         f"{path}: picture of {height}x{width}, but the episode's are {size[0]}x{size[1]} (height x width); {MENDING}"
@@ -124,12 +124,12 @@ def read_size(path: Path) -> tuple[int, int]:
 
 def read_depth(path: Path, near: float, far: float, size: tuple[int, int] | None = None) -> np.ndarray:
     """[H, W] float32 metres; arguments and errors as for `read_rgb`."""
-    steps = read_rgb(path, size).astype(np.uint32)
-    steps = steps[..., 0] << 16 | steps[..., 1] << 8 | steps[..., 2]
+    high, middle, low = np.moveaxis(read_rgb(path, size).astype(np.uint32), -1, 0)
+    steps = high << 16 | middle << 8 | low
     return (near + steps * ((far - near) / DEPTH_STEPS)).astype(np.float32)
 
 
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """[H, W] int32 ids; arguments and errors as for `read_rgb`."""
-    codes = read_rgb(path, size).astype(np.int32)
-    return codes[..., 0] | codes[..., 1] << 8 | codes[..., 2] << 16
+    low, middle, high = np.moveaxis(read_rgb(path, size).astype(np.int32), -1, 0)
+    return low | middle << 8 | high << 16

@@ -87,7 +87,7 @@ class Episode:
             raise self._wrong("is not a pickled demonstration")
         if not frames:
             raise self._wrong("holds no frame")
-        self._frames: list[dict[str, Any]] = [vars(frame) for frame in frames]
+        self._frames: list[dict[str, Any]] = [frame.__dict__ for frame in frames]
         folders = path.resolve().parts
         self.task = folders[-4] if len(folders) > 3 and folders[-2] == "episodes" else path.name
         self.variation = self._read_variation(demo, folders[-3] if len(folders) > 2 else "")
@@ -139,9 +139,11 @@ class Episode:
     def view(self, index: int, camera: str) -> CameraView:
         """One decoded picture with its calibration; errors as for `observation`."""
         intrinsics, T_world_camera, near, far = self.calibration(index, camera)
-        files = {kind: self._folder(camera, kind) / f"{range(len(self))[index]}.png" for kind in ("rgb", "depth", "mask")}
+        name = f"{range(len(self))[index]}.png"
+        files = {kind: self._folder(camera, kind) / name for kind in ("rgb", "depth", "mask")}
         size = self.image_size
-        if not all(0.25 * extent <= centre <= 0.75 * extent for extent, centre in zip(size[::-1], intrinsics[:2, 2])):
+        centre = intrinsics[:2, 2] / size[::-1]
+        if (centre < 0.25).any() or (centre > 0.75).any():
             raise InputError(
                 f"{files['rgb']}: {size[0]}x{size[1]} pictures, but the camera's centre is at "
                 f"({intrinsics[0, 2]:g}, {intrinsics[1, 2]:g}): resized after recording; restore the originals"
@@ -163,8 +165,7 @@ class Episode:
         misc = self._frames[index].get("misc") or {}
         try:
             intrinsics, extrinsics, near, far = (
-                np.array(misc[f"{camera}_camera_{name}"], float)
-                for name in ("intrinsics", "extrinsics", "near", "far")
+                np.array(misc[f"{camera}_camera_{name}"], float) for name in ("intrinsics", "extrinsics", "near", "far")
             )
         except (KeyError, TypeError, ValueError):
             raise self._wrong(f"frame {index} has no calibration of camera '{camera}'") from None

@@ -18,7 +18,7 @@ import numpy as np
 
 from manifield.errors import InputError
 
-PROTOCOL = 4  # the highest that RLBench's Python 3.8 writes, and the last for which numpy's reconstructor is the old one
+PROTOCOL = 4  # RLBench's; from 5 on numpy uses another reconstructor, which old versions lack
 
 
 class StoredDemo:
@@ -42,7 +42,7 @@ def _set_attributes(thing: object, state: dict[str, Any]) -> None:
 
 
 class _Dtype:
-    """A plain dtype in the making. numpy's own `dtype.__setstate__` trusts flags and sizes in the file; this does not."""
+    """A plain dtype in the making (numpy's own `dtype.__setstate__` trusts flags and sizes in the file)."""
 
     def __init__(self, code: str, align: bool = False, copy: bool = True) -> None:
         if not isinstance(code, str) or not re.fullmatch(r"[<>|=]?[?biufcSU]\d{0,6}", code):
@@ -50,7 +50,7 @@ class _Dtype:
         self.value = np.dtype(code)
 
     def __setstate__(self, state: tuple) -> None:
-        version, order, *structure = state
+        _, order, *structure = state
         if order not in ("<", ">", "|", "=") or any(part is not None for part in structure[:3]):
             raise pickle.UnpicklingError("array of a structured type, only plain numbers and strings are read")
         self.value = self.value.newbyteorder(order)
@@ -61,7 +61,7 @@ class _Array(np.ndarray):
 
     def __setstate__(self, state: tuple) -> None:
         version, shape, dtype, fortran, raw = state
-        super().__setstate__((version, shape, _plain(dtype), bool(fortran), raw))
+        super().__setstate__((version, shape, _plain(dtype), fortran, raw))
 
 
 def _plain(dtype: Any) -> np.dtype:
@@ -99,7 +99,7 @@ def _reconstruct(array_type: Any, shape: tuple, code: bytes) -> np.ndarray:
 
 
 @_Maker
-def _frombuffer(raw: bytes, dtype: Any, shape: tuple, order: str) -> np.ndarray:
+def _frombuffer(raw: bytes, dtype: Any, shape: tuple[int, ...], order: Any) -> np.ndarray:
     return np.frombuffer(raw, _plain(dtype)).reshape(shape, order=order)
 
 
@@ -174,6 +174,10 @@ def _one_line(text: object, limit: int = 120) -> str:
 
 class _Writer(pickle._Pickler):
     """Python's own pickler (the C one cannot be told how to spell a global)."""
+
+    save: Any  # inherited; typeshed does not know them
+    write: Any
+    memoize: Any
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
         if isinstance(obj, type) and obj in STAND_INS:

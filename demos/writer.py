@@ -76,12 +76,11 @@ def write_episode(
         vars(demo).update(
             _observations=frames, random_seed=_random_state(extra.get("seed", 0)), variation_number=int(variation)
         )
-        _write(temporary / LOW_DIM, dump_pickle(demo))
-        _write(temporary / VARIATION, dump_pickle(int(variation)))
-        _write(temporary / DESCRIPTIONS, dump_pickle([str(text) for text in descriptions]))
-        _write(temporary / EXTRA, (json.dumps(extra, indent=2, sort_keys=True) + "\n").encode())
-        for folder in (*(path for path in temporary.iterdir() if path.is_dir()), temporary):
-            _flush(folder)
+        (temporary / LOW_DIM).write_bytes(dump_pickle(demo))
+        (temporary / VARIATION).write_bytes(dump_pickle(int(variation)))
+        (temporary / DESCRIPTIONS).write_bytes(dump_pickle([str(text) for text in descriptions]))
+        (temporary / EXTRA).write_text(json.dumps(extra, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        os.sync()  # everything at once: an fsync for each of a thousand small files takes several times as long
         temporary.rename(directory)
         _flush(directory.parent)
     except InputError as error:
@@ -114,21 +113,28 @@ def _write_pictures(directory: Path, observations: Iterable[Observation]) -> lis
         if current != layout or len({size for size, _ in current.values()}) > 1:
             raise InputError(f"frame {index} has {_words(current)}, but frame 0 has {_words(layout)}; record all alike")
         for camera, view in observation.cameras.items():
-            pictures = {"rgb": images.encode_rgb(view.rgb)}
-            try:
-                pictures["depth"] = images.encode_depth(view.depth, view.near, view.far)
-                if view.mask is not None:
-                    pictures["mask"] = images.encode_mask(view.mask)
-            except InputError as error:
-                raise InputError(f"frame {index}, camera '{camera}': {error}") from None
-            for kind, data in pictures.items():
+            for kind, data in _encode(index, camera, view).items():
                 folder = directory / f"{camera}_{kind}"
                 folder.mkdir(exist_ok=True)
-                _write(folder / f"{index}.png", data)
+                (folder / f"{index}.png").write_bytes(data)
         frames.append(_stored(index, observation))
     if not frames:
         raise InputError("an episode needs at least one frame")
     return frames
+
+
+def _encode(index: int, camera: str, view: CameraView) -> dict[str, bytes]:
+    """PNG files of a picture by kind."""
+    try:
+        pictures = {
+            "rgb": images.encode_rgb(view.rgb),
+            "depth": images.encode_depth(view.depth, view.near, view.far),
+        }
+        if view.mask is not None:
+            pictures["mask"] = images.encode_mask(view.mask)
+    except InputError as error:
+        raise InputError(f"frame {index}, camera '{camera}': {error}") from None
+    return pictures
 
 
 def _layout(index: int, camera: str, view: CameraView) -> tuple[tuple[int, ...], bool]:
@@ -158,6 +164,8 @@ def _stored(index: int, observation: Observation) -> StoredObservation:
         for kind in ("rgb", "depth", "mask", "point_cloud")
     }
     pose = _numbers(index, "gripper_pose", observation.gripper_pose, 7)
+    if not np.linalg.norm(pose[3:]) > 1e-6:
+        raise InputError(f"frame {index}: gripper_pose has a quaternion of length 0")
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_quat(pose[3:]).as_matrix()
     matrix[:3, 3] = pose[:3]
@@ -165,7 +173,7 @@ def _stored(index: int, observation: Observation) -> StoredObservation:
         "joint_velocities": _numbers(index, "joint_velocities", observation.joint_velocities, 7),
         "joint_positions": _numbers(index, "joint_positions", observation.joint_positions, 7),
         "joint_forces": _numbers(index, "joint_forces", observation.joint_forces, 7),
-        "gripper_open": float(observation.gripper_open),
+        "gripper_open": float(_numbers(index, "gripper_open", observation.gripper_open, 1)[0]),
         "gripper_pose": pose,
         "gripper_matrix": matrix,
         "gripper_joint_positions": _numbers(index, "gripper_joint_positions", observation.gripper_joint_positions, 2),
@@ -174,9 +182,10 @@ def _stored(index: int, observation: Observation) -> StoredObservation:
     }
     if observation.ignore_collisions is not None:
         fields["ignore_collisions"] = np.array(float(observation.ignore_collisions))
-    fields["misc"] = {}
+    misc: dict[str, Any] = {}
     for camera, view in observation.cameras.items():
-        fields["misc"] |= _calibration(index, camera, view)
+        misc |= _calibration(index, camera, view)
+    fields["misc"] = misc
     stored = StoredObservation()
     vars(stored).update(fields)
     return stored
@@ -199,22 +208,17 @@ def _calibration(index: int, camera: str, view: CameraView) -> dict[str, Any]:
 def _numbers(index: int, name: str, value: Any, size: int | None) -> np.ndarray:
     """A fresh float array, checked."""
     array = np.array(value, np.float64)
-    if size is not None and array.size != size or not np.isfinite(array).all():
-        raise InputError(f"frame {index}: {name} must be {size or 'all'} finite numbers, not {array.tolist()}")
+    if (size is not None and array.size != size) or not np.isfinite(array).all():
+        wanted = "all finite numbers" if size is None else f"{size} finite number{'s' if size > 1 else ''}"
+        raise InputError(f"frame {index}: {name} must be {wanted}, not {array.tolist()}")
     return array.reshape(-1)
 
 
 def _random_state(seed: int) -> tuple:
     """The state of numpy's old generator that RLBench stores, here a function of the episode's seed."""
-    state = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(int(seed)))).get_state(legacy=True)
-    return (str(state[0]), np.array(state[1], np.uint32), int(state[2]), int(state[3]), float(state[4]))
-
-
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(int(seed))))
+    name, keys, position, has_gauss, cached = generator.get_state()
+    return str(name), np.array(keys, np.uint32), int(position), int(has_gauss), float(cached)
 
 
 def _flush(directory: Path) -> None:

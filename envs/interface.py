@@ -97,6 +97,22 @@ class Outcome:
     failure: str | None = None
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What the instruction chooses among, to measure whether an agent understood it.
+
+    candidates: world position [3] by name of the first key-frame that a demonstration of each choice would have.
+    right: the name of the choice that the instruction means.
+    """
+
+    candidates: dict[str, np.ndarray]
+    right: str
+
+    def chosen(self, position: np.ndarray) -> str:
+        """Name of the candidate nearest to a first key-frame's position [3]."""
+        return min(self.candidates, key=lambda name: float(np.linalg.norm(self.candidates[name] - position)))
+
+
 Recorder = Callable[[Observation], None]
 
 
@@ -129,6 +145,10 @@ class Environment(ABC):
         Only worlds with privileged state have one. Raises `NoExpert` where there is none or it sees no way.
         """
         raise NoExpert(f"{type(self).__name__} has no expert for {self.task}")
+
+    def choices(self) -> Choices | None:
+        """What the instruction chooses among; None where nobody knows (a real arm, a recorded episode)."""
+        return None
 
     @abstractmethod
     def close(self) -> None:

@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -28,7 +29,8 @@ def verb_help(verb: str, summary: str, words: Sequence[str] = (), folder: Path =
     about = header(folder / f"{verb}.yaml")
     lines += [*_wrap(about, 0), ""] if about else []
 
-    values = list(leaves(OmegaConf.to_container(recipe.config, resolve=False)))  # type: ignore[arg-type]
+    tree: Any = OmegaConf.to_container(recipe.config, resolve=False)
+    values = [(key, value) for key, value in leaves(tree) if not key.endswith("_target_")]  # that one is Hydra's
     packages = {group: group.partition("@")[2] or group.replace("/", ".") for group in recipe.groups}
     own = [(key, value) for key, value in values if not any(_inside(key, package) for package in packages.values())]
     lines += ["keys, with their defaults:", *_entries(own, comments), ""]
@@ -46,8 +48,9 @@ def verb_help(verb: str, summary: str, words: Sequence[str] = (), folder: Path =
         if inside:
             lines += [f"keys of {group}={choice}:", *_entries(inside, comments)]
         lines.append("")
-    if recipe.groups:
-        lines.append(f"another choice's keys: manifield {verb} {next(iter(recipe.groups))}=CHOICE --help")
+    for group, choices in recipe.options.items():
+        if len(choices) > 1:
+            lines.append(f"another choice's keys: manifield {verb} {group}=CHOICE --help")
     lines.append("flags: --print-config (show the config and stop), --traceback (show where an error arose)")
     return "\n".join(lines)
 
@@ -82,12 +85,12 @@ def key_comments(path: Path, prefix: str = "") -> dict[str, str]:
 
 
 def header(path: Path) -> str:
-    """The comment at the head of a YAML file: it ends at a blank line or at the list of defaults."""
+    """The comment at the head of a YAML file: it ends at a blank line or at what is Hydra's (`defaults`, `_target_`)."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     block: list[str] = []
     for line in lines:
         if not line.startswith("#"):
-            return " ".join(block) if not line.strip() or line.startswith("defaults:") else ""
+            return " ".join(block) if not line.strip() or line.startswith(("defaults:", "_target_:")) else ""
         if not line.startswith("# @package"):
             block.append(line.lstrip("# "))
     return " ".join(block)

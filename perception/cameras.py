@@ -18,11 +18,11 @@ def intrinsics_from_fov(fov_y: float, height: int, width: int) -> np.ndarray:
     return np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
 
 
-def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray = np.array([0.0, 0.0, 1.0])) -> np.ndarray:
-    """[4, 4] `T_world_camera` of a camera at `position` that looks at `target`, picture upright against `up`."""
+def look_at(position: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """[4, 4] `T_world_camera` of a camera at `position` that looks at `target`, world z up in the picture."""
     forward = np.asarray(target, float) - np.asarray(position, float)
     forward /= np.linalg.norm(forward)
-    right = np.cross(forward, up)
+    right = np.cross(forward, [0.0, 0.0, 1.0])
     if np.linalg.norm(right) < 1e-6:  # straight up or down: any roll is upright, take world x
         right = np.array([1.0, 0.0, 0.0])
     right /= np.linalg.norm(right)
@@ -47,7 +47,10 @@ def back_project(depth: np.ndarray, intrinsics: np.ndarray, T_world_camera: np.n
     x = (u - intrinsics[0, 2]) / intrinsics[0, 0]
     y = (v - intrinsics[1, 2]) / intrinsics[1, 1]
     rays = np.stack([x, y, np.ones_like(x)], axis=-1)
-    points = (rays * depth[..., None]) @ T_world_camera[:3, :3].T + T_world_camera[:3, 3]
+    # The inverse of what `project` applies. It equals the rotation but for rounding (stored poses are orthonormal to
+    # 1e-7), and RLBench inverts too: points on the face between two cells then fall into the same one.
+    rotation = np.linalg.inv(T_world_camera[:3, :3].T)
+    points = (rays * depth[..., None].astype(np.float64)) @ rotation.T + T_world_camera[:3, 3]
     return points.astype(np.float32)
 
 

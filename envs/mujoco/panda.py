@@ -25,10 +25,12 @@ FINGER_OPEN = 0.04  # metres that each finger can travel
 # (350 N/m times 0.12 m = 42 N on the pair).
 FINGER_SQUEEZE = -0.12
 
-# Position servos: torque = stiffness * (target - q) - damping * velocity, capped.
-SERVO_STIFFNESS = (4500, 4500, 3500, 3500, 2000, 2000, 2000)
-SERVO_TORQUE = (87, 87, 87, 87, 12, 12, 12)
-SERVO_LAG = 0.1  # damping / stiffness of every servo, seconds: what velocity feed-forward has to cancel
+# Position servos: torque = stiffness * (target - q) - damping * velocity, capped at the real joints' torque.
+# Much more damping than critical, with capped torque, makes light joints tremble at the time step's frequency.
+SERVO_STIFFNESS = np.array([4500, 4500, 3500, 3500, 2000, 2000, 2000])
+SERVO_DAMPING = np.array([300, 300, 200, 200, 40, 40, 40])
+SERVO_TORQUE = np.array([87, 87, 87, 87, 12, 12, 12])
+SERVO_LAG = SERVO_DAMPING / SERVO_STIFFNESS  # [7] seconds: what velocity feed-forward has to cancel
 
 TOOL_HEIGHT = 0.1034  # metres from the hand's frame to the tool centre point
 T_HAND_TOOL = np.array([[-1.0, 0, 0, 0], [0, -1.0, 0, 0], [0, 0, 1.0, TOOL_HEIGHT], [0, 0, 0, 1.0]])
@@ -64,8 +66,8 @@ def _finger(side: str, joint: str, quaternion: str) -> str:
 
 def _actuators() -> str:
     lines = []
-    for joint, stiffness, torque in zip(ARM_JOINTS, SERVO_STIFFNESS, SERVO_TORQUE, strict=True):
-        damping = SERVO_LAG * stiffness
+    servos = zip(ARM_JOINTS, SERVO_STIFFNESS, SERVO_DAMPING, SERVO_TORQUE, strict=True)
+    for joint, stiffness, damping, torque in servos:
         lines.append(
             f'<general name="{joint}" joint="{joint}" gainprm="{stiffness}" biastype="affine" '
             f'biasprm="0 {-stiffness} {-damping}" forcerange="{-torque} {torque}"/>'
@@ -94,8 +96,8 @@ def panda_spec(base: tuple[float, float, float]) -> mujoco.MjSpec:
     </default>
   </default>
   <asset>
-    <material name="white" rgba="0.93 0.93 0.94 1" specular="0.4" shininess="0.4"/>
-    <material name="grey" rgba="0.82 0.84 0.86 1" specular="0.3" shininess="0.3"/>
+    <material name="white" rgba="0.85 0.85 0.86 1" specular="0.4" shininess="0.4"/>
+    <material name="grey" rgba="0.7 0.72 0.74 1" specular="0.3" shininess="0.3"/>
     <material name="dark" rgba="0.2 0.2 0.22 1" specular="0.3" shininess="0.3"/>
   </asset>
   <worldbody>
@@ -147,8 +149,10 @@ def panda_spec(base: tuple[float, float, float]) -> mujoco.MjSpec:
                     <geom type="cylinder" size="0.040" fromto="0 0 0.085 0 0 0.107" material="dark"/>
                     <body name="hand" pos="0 0 0.107" quat="0.9238795 0 0 -0.3826834" gravcomp="1">
                       <inertial mass="0.73" pos="-0.01 0 0.03" diaginertia="0.001 0.0025 0.0017"/>
-                      <geom type="box" size="0.0315 0.102 0.022" pos="0 0 0.036" material="grey"/>
-                      <geom type="box" size="0.022 0.085 0.010" pos="0 0 0.056" material="dark" class="look"/>
+                      <!-- narrower towards the fingers: the camera on the hand looks past it, as in RLBench -->
+                      <geom type="box" size="0.0315 0.102 0.011" pos="0 0 0.025" material="grey"/>
+                      <geom type="box" size="0.0165 0.102 0.011" pos="0 0 0.047" material="grey"/>
+                      <geom type="box" size="0.0105 0.085 0.005" pos="0 0 0.061" material="dark" class="look"/>
                       <geom type="box" size="0.026 0.03 0.012" pos="0 0 0.013" material="white" class="look"/>
                       <site name="tool" pos="0 0 {TOOL_HEIGHT}" quat="0 0 0 1" size="0.004" group="4"/>
                       {_finger("left", "finger_joint1", "1 0 0 0")}
@@ -171,7 +175,8 @@ def panda_spec(base: tuple[float, float, float]) -> mujoco.MjSpec:
   </equality>
   <actuator>
     {_actuators()}
-    <general name="fingers" tendon="fingers" forcerange="-100 100" gainprm="350" biastype="affine" biasprm="0 -350 -10"/>
+    <general name="fingers" tendon="fingers" forcerange="-100 100"
+             gainprm="350" biastype="affine" biasprm="0 -350 -10"/>
   </actuator>
   <contact>
     <exclude body1="link0" body2="link1"/>

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import weakref
 from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
 
 import mujoco
 import numpy as np
-from mujoco import gl_context
 
 from envs.interface import CameraView
 from envs.mujoco import GL_HELP
@@ -27,14 +31,14 @@ class Renderer:
     """
 
     def __init__(self, image_size: int, with_masks: bool = False) -> None:
+        self._window: Any = None
+        self._context: mujoco.MjrContext | None = None
+        self._uploaded: tuple | None = None
         if not 1 <= image_size <= IMAGE_LIMIT:
             raise InputError(f"image_size {image_size}: must be between 1 and {IMAGE_LIMIT} pixels")
         self._size = image_size
         self._with_masks = with_masks
         self._rectangle = mujoco.MjrRect(0, 0, image_size, image_size)
-        self._window = None
-        self._context = None
-        self._uploaded = None
 
     def load(self, simulation: Simulation, cameras: Mapping[str, CameraMount]) -> None:
         """Turn to another scene."""
@@ -64,9 +68,7 @@ class Renderer:
         self._make_current()
         camera = mujoco.MjvCamera()
         camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED.value, camera_id
-        mujoco.mjv_updateScene(
-            model, data, self._options, None, camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
-        )
+        mujoco.mjv_updateScene(model, data, self._options, None, camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene)
         rgb = np.empty((self._size, self._size, 3), np.uint8)
         raw_depth = np.empty((self._size, self._size), np.float32)
         mujoco.mjr_render(self._rectangle, self._scene, self._context)
@@ -94,12 +96,15 @@ class Renderer:
             self._window.free()
             self._window = None
 
+    def __del__(self) -> None:
+        # Left to itself, MuJoCo would free its objects in whatever context is current then: another renderer's.
+        self.close()
+
     def _make_current(self) -> None:
         if self._window is None:
-            try:
-                self._window = gl_context.GLContext(IMAGE_LIMIT, IMAGE_LIMIT)
-            except Exception as error:  # whatever the driver raises: there is no drawing without it
-                raise InputError(f"no OpenGL context ({error}): {GL_HELP}") from error
+            self._window = _open_window()
+            # Before the graphics library is shut down, which was registered earlier.
+            atexit.register(_close_if_alive, weakref.ref(self))
         self._window.make_current()
 
     def _metres(self, raw_depth: np.ndarray) -> np.ndarray:
@@ -126,3 +131,23 @@ class Renderer:
                 ids[geom.segid + 1] = geom.objid
         codes = colors[::-1].astype(np.int32)
         return ids[codes[..., 0] + (codes[..., 1] << 8) + (codes[..., 2] << 16)]
+
+
+def _open_window() -> Any:
+    """A graphics context, without a display where the library allows it.
+
+    Taken from the library by name: what MuJoCo itself offers depends on whether MUJOCO_GL was set when somebody first
+    imported it. Raises InputError if the library or its driver is missing.
+    """
+    library = os.environ.get("MUJOCO_GL", "").lower()
+    try:
+        module = import_module(f"mujoco.{library}" if library in ("egl", "osmesa", "glfw") else "mujoco.gl_context")
+        return module.GLContext(IMAGE_LIMIT, IMAGE_LIMIT)
+    except Exception as error:  # ImportError, AttributeError, RuntimeError or the driver's own
+        raise InputError(f"no OpenGL context for MUJOCO_GL={library} ({error}): {GL_HELP}") from error
+
+
+def _close_if_alive(reference: weakref.ref[Renderer]) -> None:
+    renderer = reference()
+    if renderer is not None:
+        renderer.close()

@@ -40,9 +40,7 @@ def time_path(path: np.ndarray, time_step: float, speed: float = 1.0) -> np.ndar
     for i in reversed(range(len(lengths))):  # nor than braking for the sample after
         limit[i] = min(limit[i], np.sqrt(limit[i + 1] ** 2 + 2 * acceleration[i] * lengths[i]))
 
-    # A single edge starts and ends at rest: its peak is in the middle.
-    mean_speed = np.minimum((limit[1:] + limit[:-1]) / 2, speed_of_edge)
-    mean_speed = np.where(mean_speed > 0, mean_speed, np.sqrt(acceleration * lengths) / 2)
+    mean_speed = (limit[1:] + limit[:-1]) / 2
     times = np.concatenate([[0.0], np.cumsum(lengths / mean_speed)])
     count = max(1, int(np.ceil(times[-1] / time_step)))
     ticks = np.arange(1, count + 1) * (times[-1] / count)

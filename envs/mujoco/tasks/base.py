@@ -61,11 +61,11 @@ class Task(ABC):
         """[n] float32 the task's own state: positions of its things, metres and radians."""
         return np.zeros(0, np.float32)
 
-    def watch(self, simulation: Simulation) -> None:
-        """Called after every simulation step (2 ms), for tasks whose rule depends on what happened on the way."""
-
     watches = False
-    """Whether `watch` does anything."""
+    """Whether `watch` wants to be called: it costs time in every step."""
+
+    def watch(self, simulation: Simulation) -> None:  # noqa: B027  optional, so neither abstract nor missing
+        """Called after every simulation step (2 ms), for tasks whose rule depends on what happened on the way."""
 
 
 def key_frame(

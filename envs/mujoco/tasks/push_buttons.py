@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import permutations
+from itertools import islice, permutations
 
 import mujoco
 import numpy as np
@@ -52,19 +52,80 @@ class PushButtons(Task):
     watches = True
 
     def build(self, rng: np.random.Generator, variation: int, spec: mujoco.MjSpec) -> None:
-        named = list(next(p for i, p in enumerate(permutations(COLORS, _BUTTONS)) if i == variation // 3))
-        self.wanted = 1 + variation % 3
+        named = list(next(islice(permutations(COLORS, _BUTTONS), variation // 3, None)))
+        wanted = 1 + variation % 3
         positions = place_apart(rng, _BUTTONS, (0.08, -0.3), (0.4, 0.3), 0.13)
         spare = [color for color in COLORS if color not in named]
-        for i, k in enumerate(rng.permutation(len(spare))[: _BUTTONS - self.wanted]):
-            named[self.wanted + i] = spare[k]
-        self.names = [name for name, _ in named]
+        # Buttons that are not named get other colours, or they would always be the next ones of the list.
+        for i, k in zip(range(wanted, _BUTTONS), rng.permutation(len(spare)), strict=False):
+            named[i] = spare[k]
         for i, (_, color) in enumerate(named):
-            self._add_button(spec, i, positions[i], color)
-        self.descriptions = _descriptions(self.names[: self.wanted])
+            _add_button(spec, i, positions[i], color)
+        self.wanted = list(range(wanted))
+        self.names = [name for name, _ in named]
+        self.descriptions = _descriptions(self.names[:wanted])
         self.presses: list[int] = []
-        self._down = [False] * _BUTTONS
+        self._is_down = [False] * _BUTTONS
 
     def watch(self, simulation: Simulation) -> None:
-        if not self.presses and not self._down_addresses:
-            pass
+        """Log presses in the order in which they happen; a pressed button's plate turns green and stays so."""
+        for i in range(_BUTTONS):
+            travel = simulation.joint(f"plate{i}")
+            if travel > _RELEASED:
+                self._is_down[i] = False
+            elif travel < _PRESSED and not self._is_down[i]:
+                self._is_down[i] = True
+                if not self.presses or self.presses[-1] != i:
+                    self.presses.append(i)
+                simulation.model.geom(f"plate{i}").rgba[:3] = _GREEN
+
+    def success(self, simulation: Simulation) -> bool:
+        return self.presses == self.wanted
+
+    def expert(self, simulation: Simulation) -> Iterator[Action]:
+        down = facing_down()
+        for i in self.wanted:
+            top = _resting_top(simulation, i)
+            yield key_frame(top + [0, 0, _ABOVE], down, gripper_open=False)
+            yield key_frame(top + [0, 0, _INTO], down, gripper_open=False, ignore_collisions=True)
+
+    def choices(self, simulation: Simulation) -> Choices:
+        """The three buttons; right is the first one named."""
+        above = {self.names[i]: _resting_top(simulation, i) + [0, 0, _ABOVE] for i in range(_BUTTONS)}
+        return Choices(above, self.names[0])
+
+    def low_dim_state(self, simulation: Simulation) -> np.ndarray:
+        """[12] position and travel of each button."""
+        parts = [[*_resting_top(simulation, i), simulation.joint(f"plate{i}")] for i in range(_BUTTONS)]
+        return np.concatenate(parts).astype(np.float32)
+
+
+def _add_button(spec: mujoco.MjSpec, i: int, position: np.ndarray, color: tuple[float, float, float]) -> None:
+    base = spec.worldbody.add_body(name=f"button{i}", pos=[*position, TABLE_HEIGHT])
+    box(base, _BLOCK_HALF, [0, 0, _BLOCK_HALF[2]], color)
+    plate = base.add_body(name=f"plate{i}", pos=[0, 0, _PLATE_CENTRE])
+    cylinder(plate, _PLATE_RADIUS, _PLATE_HALF, [0, 0, 0], _RED, name=f"plate{i}", mass=0.02)
+    plate.add_joint(
+        name=f"plate{i}",
+        type=mujoco.mjtJoint.mjJNT_SLIDE,
+        axis=[0, 0, 1],
+        range=[-_TRAVEL, 0.0],
+        limited=True,
+        stiffness=150.0,
+        damping=2.0,
+    )
+    spec.add_exclude(bodyname1=f"button{i}", bodyname2=f"plate{i}")
+
+
+def _resting_top(simulation: Simulation, i: int) -> np.ndarray:
+    """[3] centre of the top of button `i` when nothing presses it."""
+    return simulation.position(f"button{i}") + [0, 0, _PLATE_TOP]
+
+
+def _descriptions(names: list[str]) -> list[str]:
+    first, rest = names[0], names[1:]
+    return [
+        f"push the {first} button" + "".join(f", then push the {name} button" for name in rest),
+        f"press the {first} button" + "".join(f", then press the {name} button" for name in rest),
+        f"push down the button with the {first} base" + "".join(f", then the {name} one" for name in rest),
+    ]

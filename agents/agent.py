@@ -1,0 +1,59 @@
+"""A trained policy as something that acts: observation and instruction in, key-frame out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.batching import Batcher
+from agents.checkpoint import find_checkpoint, load_policy
+from agents.policy import Policy, Prediction
+from demos.dataset import Sample, make_sample
+from demos.transitions import time_feature
+from envs.interface import Action, Observation
+from perception.language import LanguageEncoder
+
+
+class Agent:
+    """Wraps a policy with all that turns observations into its input and its output into actions.
+
+    Args:
+        policy, language, meta: as `agents.checkpoint.load_policy` gives them.
+    """
+
+    def __init__(self, policy: Policy, language: LanguageEncoder, meta: dict[str, Any]) -> None:
+        self.policy, self.meta = policy.eval(), meta
+        self.batcher = Batcher(policy.config, language)
+        self.bf16 = meta.get("config", {}).get("precision") == "bf16"
+
+    @classmethod
+    def load(cls, path: Path, untrained: bool = False) -> Agent:
+        """From a run's folder (newest checkpoint) or a checkpoint's. `untrained`: random weights, for a baseline."""
+        return cls(*load_policy(find_checkpoint(path), untrained))
+
+    def act(self, observation: Observation, instruction: str, number: int) -> tuple[Action, Prediction]:
+        """The next key-frame, after `number` others; and the network's whole answer, for pictures."""
+        config = self.policy.config
+        sample = make_sample(observation, time_feature(number, config.horizon), config, [instruction])
+        actions, prediction = self.predict([sample], [instruction])
+        return actions[0], prediction
+
+    @torch.no_grad()
+    def predict(self, samples: list[Sample], instructions: list[str]) -> tuple[list[Action], Prediction]:
+        """Actions for samples side by side, and the network's answer."""
+        batch = self.batcher.batch(samples, instructions)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            prediction = self.policy(batch)
+        bins = prediction.rotation.argmax(dim=-1).numpy()
+        return [
+            Action(
+                position=prediction.position[i].numpy().astype(float),
+                quaternion=self.batcher.tool_frame.decode(bins[i], np.asarray(sample.tool_quaternion)),
+                gripper_open=bool(prediction.gripper[i].argmax()),
+                ignore_collisions=bool(prediction.collision[i].argmax()),
+            )
+            for i, sample in enumerate(samples)
+        ], prediction

@@ -1,0 +1,113 @@
+"""One recorded episode: try scenes until the expert solves one, and keep nothing but that success."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from demos.keyframes import find_keyframes
+from envs.interface import Environment, NoExpert, Observation
+from envs.seeds import episode_seed, episode_variation
+
+SPLIT = "train"  # evaluation draws from the other splits, so that no recorded scene is ever one of its
+ATTEMPTS_PER_EPISODE = 1000  # distance between the scene numbers of two episodes
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A successful demonstration. facts: seed, number of frames... for `write_episode(extra=...)`."""
+
+    observations: list[Observation]
+    descriptions: list[str]
+    variation: int
+    facts: dict[str, Any]
+
+
+class Stopped(Exception):
+    """Somebody asked to stop in the middle of an episode."""
+
+
+def record_episode(
+    environment: Environment,
+    seed: int,
+    index: int,
+    attempts: int,
+    stopping: Callable[[], bool] = lambda: False,
+) -> tuple[Recording | None, list[str]]:
+    """Record episode `index` of the environment's task.
+
+    Args:
+        seed: base seed. attempts: scenes to try. stopping: asked at every frame.
+
+    Returns:
+        The demonstration (None if every attempt failed), and why each failed attempt was rejected.
+
+    Raises:
+        Stopped: `stopping()` became true.
+    """
+    variation = episode_variation(seed, environment.task, index, environment.variation_count())
+    rejected: list[str] = []
+    for attempt in range(attempts):
+        scene = episode_seed(SPLIT, seed, environment.task, index * ATTEMPTS_PER_EPISODE + attempt)
+        frames, descriptions, ends, reason = _attempt(environment, scene, variation, stopping)
+        keyframes = find_keyframes(
+            np.array([frame.joint_velocities for frame in frames]), np.array([frame.gripper_open for frame in frames])
+        )
+        reason = reason or _mismatch(keyframes, ends)
+        if reason is None:
+            facts = {
+                "task": environment.task,
+                "index": index,
+                "split": SPLIT,
+                "base_seed": seed,
+                "seed": scene,
+                "variation": variation,
+                "frames": len(frames),
+                "keyframes": keyframes,
+                "attempts": attempt + 1,
+                "rejected": rejected,
+            }
+            return Recording(frames, descriptions, variation, facts), rejected
+        rejected.append(reason)
+    return None, rejected
+
+
+def _attempt(
+    environment: Environment, scene: int, variation: int, stopping: Callable[[], bool]
+) -> tuple[list[Observation], list[str], list[int], str | None]:
+    """Let the expert act in one scene.
+
+    Returns:
+        Frames, descriptions, the number of the last frame of each action, and why this is no demonstration (or None).
+    """
+    start = environment.reset(scene, variation)
+    frames, ends, success = [start.observation], [], False
+
+    def keep(observation: Observation) -> None:
+        if stopping():
+            raise Stopped
+        frames.append(observation)
+
+    try:
+        for action in environment.expert():
+            outcome = environment.step(action, keep)
+            ends.append(len(frames) - 1)
+            success = outcome.success
+            if outcome.failure is not None:
+                return frames, start.descriptions, ends, outcome.failure
+    except NoExpert:
+        return frames, start.descriptions, ends, "no expert"
+    return frames, start.descriptions, ends, None if success else "not solved"
+
+
+def _mismatch(keyframes: list[int], ends: list[int]) -> str | None:
+    """Why the key-frames that training will find are not the expert's actions, one in the frames of each."""
+    if len(keyframes) != len(ends):
+        return f"{'more' if len(keyframes) > len(ends) else 'fewer'} key-frames than actions"
+    starts = [0, *ends[:-1]]
+    if not all(start < frame <= end for start, frame, end in zip(starts, keyframes, ends, strict=True)):
+        return "key-frames in other places than actions"
+    return None

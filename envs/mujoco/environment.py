@@ -1,0 +1,166 @@
+"""The embedded simulator as an `Environment`: one task, key-frame actions, recorded demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from envs.interface import Action, CameraView, Environment, Observation, Outcome, Recorder, Start
+from envs.mujoco import control
+from envs.mujoco.cameras import RLBENCH_CAMERAS, CameraMount
+from envs.mujoco.planner import Plan, Planner
+from envs.mujoco.rendering import Renderer
+from envs.mujoco.scene import WORKSPACE, base_scene
+from envs.mujoco.simulation import Simulation
+from envs.mujoco.tasks import make_task
+from envs.mujoco.tasks.base import Choices
+from manifield.errors import InputError, choose
+
+DEFAULT_CAMERAS = ("front", "left_shoulder", "right_shoulder", "wrist")
+_CONTACT_SPEED = 0.5  # fraction of the full speed on straight lines that may touch things
+_SETTLE_SECONDS = 0.3  # for things to come to rest after they were put down by `build`
+_HALF_TURN = np.diag([-1.0, -1.0, 1.0])
+
+
+class MujocoEnvironment(Environment):
+    """A task of `envs.mujoco.tasks` in MuJoCo. Equal seeds and actions give bit-identical observations."""
+
+    def __init__(
+        self,
+        task: str,
+        cameras: Sequence[str] = DEFAULT_CAMERAS,
+        image_size: int = 128,
+        extra_cameras: Mapping[str, CameraMount] | None = None,
+        with_masks: bool = False,
+    ) -> None:
+        """
+        Args:
+            task: file name in `envs/mujoco/tasks`.
+            cameras: names that `observe` draws, of RLBench's five and of the extra ones.
+            image_size: height and width of pictures, pixels.
+            extra_cameras: more cameras by name; those not in `cameras` are drawn by `views` only.
+            with_masks: also draw what every pixel shows (doubles the time of drawing).
+        """
+        make_task(task)
+        self.task = task
+        self.cameras = tuple(cameras)
+        self._mounts = {**RLBENCH_CAMERAS, **(extra_cameras or {})}
+        for name in self.cameras:
+            choose(name, self._mounts, "camera")
+        self._renderer = Renderer(image_size, with_masks)
+        self._simulation: Simulation | None = None
+
+    def variation_count(self) -> int:
+        return make_task(self.task).variation_count
+
+    def reset(self, seed: int, variation: int) -> Start:
+        self._task = make_task(self.task)
+        if not 0 <= variation < self._task.variation_count:
+            raise InputError(f"variation {variation}: {self.task} has 0 to {self._task.variation_count - 1}")
+        spec = base_scene(self._mounts)
+        self._task.build(np.random.default_rng(seed), variation, spec)
+        self._simulation = Simulation(spec)
+        self._simulation.step(_SETTLE_SECONDS)
+        if self._task.watches:
+            self._simulation.watchers.append(self._task.watch)
+        self._planner = Planner(self._simulation)
+        self._renderer.load(self._simulation, self._mounts)
+        self._ignore_collisions = False
+        return Start(self.observe(), list(self._task.descriptions), variation)
+
+    def step(self, action: Action, record: Recorder | None = None) -> Outcome:
+        simulation = self._running()
+        if not _is_valid(action):
+            return Outcome(self.observe(), self._task.success(simulation), "invalid")
+        plan = self._plan(action)
+        if plan.path is None:
+            return Outcome(self.observe(), self._task.success(simulation), plan.failure)
+        self._ignore_collisions = bool(action.ignore_collisions)
+        last: list[Observation] = []
+
+        def hook() -> None:
+            last[:] = [self.observe()]
+            record(last[0])
+
+        frames = hook if record else None
+        control.follow(simulation, plan.path, _CONTACT_SPEED if plan.is_straight else 1.0, frames)
+        if bool(action.gripper_open) != simulation.gripper_open:
+            control.set_gripper(simulation, bool(action.gripper_open), frames)
+        # The last recorded frame shows the present state: drawing it again would be a waste.
+        observation = last[0] if last else self.observe()
+        return Outcome(observation, self._task.success(simulation))
+
+    def observe(self) -> Observation:
+        simulation = self._running()
+        data = simulation.data
+        position, rotation = simulation.tool_pose()
+        return Observation(
+            cameras=self.views(self.cameras),
+            joint_positions=simulation.joints.copy(),
+            joint_velocities=simulation.joint_speeds.copy(),
+            gripper_pose=np.concatenate([position, Rotation.from_matrix(rotation).as_quat()]),
+            gripper_open=float(simulation.gripper_open),
+            gripper_joint_positions=data.qpos[simulation.finger_positions].clip(0.0, None),
+            joint_forces=data.qfrc_actuator[simulation.arm_velocities].copy(),
+            task_low_dim_state=self._task.low_dim_state(simulation),
+            ignore_collisions=self._ignore_collisions,
+        )
+
+    def views(self, names: Sequence[str]) -> dict[str, CameraView]:
+        """Pictures by the named cameras, of all that are in the scene, as it is now."""
+        self._running()
+        return {choose(name, self._mounts, "camera"): self._renderer.view(name) for name in names}
+
+    def expert(self) -> Iterator[Action]:
+        yield from self._task.expert(self._running())
+
+    def choices(self) -> Choices:
+        """What the instruction chooses among; ask right after `reset`."""
+        return self._task.choices(self._running())
+
+    @property
+    def simulation(self) -> Simulation:
+        """The scene of the present episode, with its privileged state."""
+        return self._running()
+
+    def close(self) -> None:
+        self._renderer.close()
+        self._simulation = None
+
+    def _running(self) -> Simulation:
+        if self._simulation is None:
+            raise RuntimeError("reset the environment before using it")
+        return self._simulation
+
+    def _plan(self, action: Action) -> Plan:
+        """A plan to the goal or to its half turn about the tool's z (the same grasp), the nearer one first.
+
+        If neither works, the failure of the one that came further is told.
+        """
+        goal = Rotation.from_quat(action.quaternion).as_matrix()
+        present = self._running().tool_pose()[1]
+        turned = goal @ _HALF_TURN
+        rotations = (goal, turned) if np.trace(present.T @ goal) >= np.trace(present.T @ turned) else (turned, goal)
+        position = np.asarray(action.position, float)
+        plans = []
+        for rotation in rotations:
+            find = self._planner.plan_contact if action.ignore_collisions else self._planner.plan_free
+            plan = find(position, rotation)
+            if plan.failure is None:
+                return plan
+            plans.append(plan)
+        order = ("no path", "in collision", "unreachable")
+        return min(plans, key=lambda plan: order.index(plan.failure))
+
+
+def _is_valid(action: Action) -> bool:
+    """Finite, inside the workspace, and with an orientation that means something."""
+    position, quaternion = np.asarray(action.position, float), np.asarray(action.quaternion, float)
+    if position.shape != (3,) or quaternion.shape != (4,):
+        return False
+    if not (np.isfinite(position).all() and np.isfinite(quaternion).all()):
+        return False
+    inside = ((position >= WORKSPACE[0]) & (position <= WORKSPACE[1])).all()
+    return bool(inside and np.linalg.norm(quaternion) > 1e-6)

@@ -1,0 +1,153 @@
+"""The network: shapes for any grid, labels and decoding that invert each other, and the paper's preset."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from perceiver_pytorch.perceiver_io import Attention as ReferenceAttention
+
+from agents.config import AgentConfig
+from agents.losses import policy_losses, position_labels, rotation_labels
+from agents.perceiver import Attention, Perceiver
+from agents.policy import Batch, Policy, Targets, decode_position
+from manifield.configuration import compose
+from manifield.errors import InputError
+from tests.agents.conftest import TINY
+
+
+def batch(count: int = 2, proprioception: int = 13, words: int = 6, points: int = 500) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    low, high = torch.tensor(TINY["low"]), torch.tensor(TINY["high"])
+    mask = torch.ones(count, 5, dtype=torch.bool)
+    mask[0, 3:] = False
+    return Batch(
+        points=low + torch.rand(count * points, 3, generator=generator) * (high - low),
+        colours=torch.rand(count * points, 3, generator=generator) * 2 - 1,
+        batch_index=torch.arange(count).repeat_interleave(points),
+        words=torch.randn(count, 5, words, generator=generator),
+        word_mask=mask,
+        proprioception=torch.randn(count, proprioception, generator=generator),
+        tool_position=torch.tensor([0.2, 0.0, 1.2]).expand(count, 3),
+        tool_quaternion=torch.tensor([1.0, 0, 0, 0]).expand(count, 4),
+    )
+
+
+@pytest.fixture
+def policy() -> Policy:
+    torch.manual_seed(0)
+    return Policy(AgentConfig.from_mapping(TINY), words=6).eval()
+
+
+def test_shapes_of_every_stage(policy):
+    found = policy(batch())
+    assert [tuple(q.shape) for q in found.q] == [(2, 8, 8, 6), (2, 5, 6, 7)]
+    assert found.rotation.shape == (2, 3, 72) and found.gripper.shape == found.collision.shape == (2, 2)
+    assert ((found.position >= found.low[1]) & (found.position <= found.high[1])).all()
+
+
+def test_padding_words_do_not_matter(policy):
+    first = batch()
+    second = replace(first, words=first.words.clone())
+    second.words[0, 3:] = 99.0
+    assert torch.allclose(policy(first).q[0], policy(second).q[0], atol=1e-5)
+
+
+def test_words_and_proprioception_matter(policy):
+    first = policy(batch()).q[0]
+    assert not torch.allclose(first, policy(replace(batch(), words=batch().words + 1)).q[0])
+    assert not torch.allclose(first, policy(replace(batch(), proprioception=batch().proprioception + 1)).q[0])
+
+
+def test_samples_of_a_batch_do_not_mix(policy):
+    """A sample alone gives what it gives in company."""
+    both, mask = policy(batch()), batch().batch_index == 1
+    one = batch()
+    alone = Batch(
+        one.points[mask], one.colours[mask], one.batch_index[mask] - 1, one.words[1:], one.word_mask[1:],
+        one.proprioception[1:], one.tool_position[1:], one.tool_quaternion[1:],
+    )  # fmt: skip
+    assert torch.allclose(policy(alone).q[0][0], both.q[0][1], atol=1e-4)
+
+
+def test_every_parameter_learns(policy):
+    target = torch.tensor([[0.1, 0.1, 0.9], [0.3, -0.2, 1.0]])
+    found = policy.train()(batch(), target, torch.Generator().manual_seed(0))
+    targets = Targets(target, torch.rand(2, 3) * 72, torch.tensor([0, 1]), torch.tensor([1, 0]), torch.ones(2))
+    sum(policy_losses(found, targets, True).values()).backward()
+    idle = [n for n, p in policy.named_parameters() if p.grad is None]
+    assert idle == []
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_a_perfect_q_decodes_to_its_target(soft):
+    """Labels and decoding invert each other: soft within float rounding, hard within half a cell; non-cubic grids."""
+    low, high = torch.tensor([[-0.3, -0.5, 0.7]]), torch.tensor([[0.7, 0.5, 1.1]])
+    shape = (10, 8, 6)
+    for _ in range(20):
+        position = low + (0.1 + 0.8 * torch.rand(1, 3)) * (high - low)
+        index, share = position_labels(position, low, high, shape, soft)
+        q = torch.full((1, 480), -30.0).scatter(1, index, share.clamp(min=1e-12).log()).view(1, *shape)
+        found = decode_position(q, low, high, soft)
+        cell = (high - low) / torch.tensor(shape)
+        assert ((found - position).abs() <= (1e-4 if soft else 0.5 * cell + 1e-6)).all()
+
+
+def test_a_target_outside_a_crop_teaches_nothing():
+    low, high = torch.zeros(1, 3), torch.ones(1, 3)
+    _, share = position_labels(torch.tensor([[2.0, 0.5, 0.5]]), low, high, (4, 4, 4), True)
+    assert share.sum() == 0
+
+
+def test_rotation_labels_wrap_around():
+    label = rotation_labels(torch.tensor([[71.6, 0.0, 36.0]]), 72, True)[0]
+    assert label.sum(dim=1) == pytest.approx(torch.ones(3))
+    assert label[0].argmax() == 0 and label[0, 71] > label[0, 1] > label[0, 2]
+    hard = rotation_labels(torch.tensor([[71.6, 0.0, 36.0]]), 72, False)[0]
+    assert hard.argmax(dim=1).tolist() == [0, 0, 36]
+
+
+def test_fused_attention_is_the_package_s_function():
+    torch.manual_seed(0)
+    ours, theirs = Attention(12, 20, heads=2, head_dim=8), ReferenceAttention(12, 20, heads=2, dim_head=8)
+    ours.load_state_dict(theirs.state_dict())
+    x, context, mask = torch.randn(2, 5, 12), torch.randn(2, 7, 20), torch.rand(2, 7) > 0.3
+    mask[:, 0] = True
+    assert torch.allclose(ours(x, context, mask), theirs(x, context, mask), atol=1e-6)
+    assert torch.allclose(ours(x, context), theirs(x, context), atol=1e-6)
+
+
+def test_latents_let_tokens_talk():
+    torch.manual_seed(0)
+    net = Perceiver(16, latents=4, latent_dim=16, depth=1, heads=2, head_dim=8)
+    tokens = torch.randn(1, 6, 16, requires_grad=True)
+    net(tokens)[0][0, 0].sum().backward()
+    assert (tokens.grad[0, 1:].abs().sum(dim=1) > 0).all()
+
+
+def test_unknown_fields_and_bad_boxes_are_refused():
+    with pytest.raises(InputError, match="did you mean spacing"):
+        AgentConfig.from_mapping({**TINY, "spacin": 1})
+    with pytest.raises(InputError, match="did you mean widths"):
+        AgentConfig.from_mapping({**TINY, "stages": [{**TINY["stages"][0], "width": [1]}]})
+    with pytest.raises(InputError, match="must lie below"):
+        AgentConfig.from_mapping({**TINY, "high": [0.0, 0.0, 0.0]})
+
+
+def test_config_survives_a_round_trip():
+    config = AgentConfig.from_mapping(TINY)
+    assert AgentConfig.from_mapping(config.to_mapping()) == config
+
+
+def test_the_paper_s_preset_makes_a_step():
+    """PerAct's agent, its own widths and labels, on a grid that a test can afford (20³ instead of 100³)."""
+    values = OmegaConf.to_container(compose("train", ["agent=peract"]).agent)
+    values["stages"][0]["shape"] = [20, 20, 20]
+    values["stages"][0]["perceiver"]["latents"] = 64
+    net = Policy(AgentConfig.from_mapping(values), words=512)
+    found = net(batch(1, proprioception=4, words=512), torch.tensor([[0.1, 0.0, 0.9]]))
+    targets = Targets(torch.tensor([[0.1, 0.0, 0.9]]), torch.zeros(1, 3), *torch.zeros(2, 1, dtype=torch.int64), torch.ones(1))
+    total = sum(policy_losses(found, targets, soft=False).values())
+    total.backward()
+    assert torch.isfinite(total) and found.q[0].shape == (1, 20, 20, 20)
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)

@@ -1,0 +1,126 @@
+"""Training: the same numbers twice, going on after a stop, and refusals."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+
+from agents import training
+from agents.checkpoint import find_checkpoint, latest_checkpoint
+from manifield.errors import InputError
+
+
+def losses(run: Path) -> list[str]:
+    with (run / "metrics.csv").open() as file:
+        return [row["loss"] for row in csv.DictReader(file)]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(find_checkpoint(run) / "model.safetensors")
+
+
+def test_same_seed_same_numbers_and_other_seed_other_numbers(train_config, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        training.run(train_config("steps=4", f"seed={seed}", f"run={tmp_path / name}"))
+    assert losses(tmp_path / "a") == losses(tmp_path / "b") != losses(tmp_path / "c")
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(train_config, tmp_path, monkeypatch):
+    training.run(train_config("steps=6", f"run={tmp_path / 'whole'}"))
+    config = train_config("steps=6", f"run={tmp_path / 'stopped'}", "checkpoint_every=2")
+    step = training.training_step
+
+    def stop_at_5(*args, **kwargs):
+        if args[4] == 4:
+            raise KeyboardInterrupt
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(training, "training_step", stop_at_5)
+    with pytest.raises(KeyboardInterrupt):
+        training.run(config)
+    monkeypatch.setattr(training, "training_step", step)
+    training.run(config)
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
+    a, b = weights(tmp_path / "stopped"), weights(tmp_path / "whole")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_loss_falls(train_config, tmp_path):
+    training.run(train_config("steps=40", "learning_rate=0.01", "warmup=5", "augmentation.yaw=0"))
+    values = [float(v) for v in losses(tmp_path / "run")]
+    assert sum(values[-5:]) < 0.8 * sum(values[:5])
+
+
+def test_another_config_is_refused(train_config):
+    training.run(train_config("steps=2"))
+    with pytest.raises(InputError, match="another batch .2, now 3."):
+        training.run(train_config("steps=2", "batch=3"))
+
+
+def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(train_config, tmp_path, monkeypatch):
+    step = training.training_step
+
+    def poisoned(*args, **kwargs):
+        found, prediction, targets = step(*args, **kwargs)
+        if args[4] == 3:
+            found["rotation"] = torch.tensor(float("nan"))
+        return found, prediction, targets
+
+    monkeypatch.setattr(training, "training_step", poisoned)
+    with pytest.raises(InputError, match="not finite at step 4.*frame"):
+        training.run(train_config("steps=6", "checkpoint_every=2"))
+    assert latest_checkpoint(tmp_path / "run").name == "step_000002"
+
+
+def test_goal_outside_the_box_is_named(train_config):
+    config = train_config()
+    config.agent.high = [0.7, 0.5, 0.75]
+    with pytest.raises(InputError, match="episode0 frame .* outside the agent's box"):
+        training.run(config)
+
+
+def test_checkpoint_of_another_agent_or_truncated_is_refused(train_config, tmp_path):
+    from agents.agent import Agent
+
+    training.run(train_config("steps=1"))
+    folder = find_checkpoint(tmp_path / "run")
+    meta = json.loads((folder / "agent.json").read_text())
+    (folder / "agent.json").write_text(json.dumps({**meta, "agent": {**meta["agent"], "hidden": 64}}))
+    with pytest.raises(InputError, match="weights of another agent"):
+        Agent.load(tmp_path / "run")
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:100])
+    with pytest.raises(InputError, match="model.safetensors cannot be read"):
+        Agent.load(folder)
+    with pytest.raises(InputError, match="no checkpoint in.*manifield train"):
+        Agent.load(tmp_path / "nowhere")
+
+
+def test_kill_9_leaves_no_half_checkpoint_and_the_run_goes_on(train_config, tmp_path):
+    """The real thing: SIGKILL at a random moment of a process that writes checkpoints all the time."""
+    config = train_config("steps=60", "checkpoint_every=1", f"run={tmp_path / 'killed'}")
+    OmegaConf.save(config, tmp_path / "config.yaml")
+    code = "import sys; from omegaconf import OmegaConf; from agents import training; training.run(OmegaConf.load(sys.argv[1]))"
+    command = [sys.executable, "-c", code, str(tmp_path / "config.yaml")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ})
+    deadline = time.monotonic() + 120
+    while latest_checkpoint(tmp_path / "killed") is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    reached = int(latest_checkpoint(tmp_path / "killed").name.removeprefix("step_"))
+    training.run(config)
+    training.run(train_config("steps=60", "checkpoint_every=60", f"run={tmp_path / 'whole'}"))
+    assert reached >= 1
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")

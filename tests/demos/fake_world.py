@@ -1,0 +1,74 @@
+"""A world of seconds' work: three actions, a few frames each, tiny pictures. Some of its scenes cannot be solved."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from envs.interface import Action, CameraView, Environment, NoExpert, Observation, Outcome, Recorder, Start
+from manifield.errors import choose
+
+TASKS = ("alpha", "beta")
+MOVING, RESTING = 6, 2  # frames an action
+
+
+class FakeWorld(Environment):
+    """Everything is drawn from the seed.
+
+    fail: share of the scenes in which something goes wrong, each time something else. delay: seconds a frame.
+    die: a worker that records task "beta" exits at once.
+    """
+
+    def __init__(self, task: str, fail: float = 0.0, delay: float = 0.0, die: bool = False) -> None:
+        choose(task, TASKS, "task")
+        self.task, self.cameras, self.fail, self.delay, self.die = task, ("front",), fail, delay, die
+        self.closed = False
+
+    def variation_count(self) -> int:
+        return 4
+
+    def reset(self, seed: int, variation: int) -> Start:
+        if self.die and self.task == "beta":
+            os._exit(9)
+        self.rng = np.random.default_rng(seed)
+        self.trouble = None
+        if self.rng.random() < self.fail:
+            self.trouble = self.rng.choice(["no expert", "unreachable", "not solved", "restless"])
+        self.speed, self.open = 0.0, True
+        return Start(self.observe(), [f"do {self.task} {variation}"], variation)
+
+    def step(self, action: Action, record: Recorder | None = None) -> Outcome:
+        if self.trouble == "unreachable":
+            return Outcome(self.observe(), False, "unreachable")
+        for speed in [1.0] * MOVING + [0.15 if self.trouble == "restless" else 0.0] * RESTING:
+            self.speed = speed
+            time.sleep(self.delay)
+            if record is not None:
+                record(self.observe())
+        return Outcome(self.observe(), action.gripper_open is False and self.trouble is None)
+
+    def observe(self) -> Observation:
+        picture = self.rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        view = CameraView(picture, np.ones((4, 4), np.float32), np.diag([4.0, 4.0, 1.0]), np.eye(4))
+        view.intrinsics[:2, 2] = 1.5
+        return Observation(
+            cameras={"front": view},
+            joint_positions=self.rng.normal(size=7),
+            joint_velocities=np.full(7, self.speed),
+            gripper_pose=np.array([*self.rng.random(3), 0.0, 0.0, 0.0, 1.0]),
+            gripper_open=1.0,
+            gripper_joint_positions=np.zeros(2),
+            ignore_collisions=False,
+        )
+
+    def expert(self) -> Iterator[Action]:
+        if self.trouble == "no expert":
+            raise NoExpert("cannot see a way")
+        for last in (False, False, True):
+            yield Action(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]), not last, False)
+
+    def close(self) -> None:
+        self.closed = True

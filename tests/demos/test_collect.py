@@ -1,0 +1,254 @@
+"""Collecting: successes only, whole episodes only, and the same files whatever happened on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from demos.collect import make_environment, run
+from demos.store import episode_directory, find_episodes, open_episode, write_episode
+from envs.seeds import episode_variation
+from manifield.errors import InputError
+
+HERE = Path(__file__).resolve().parent
+
+
+def settings(data: Path, env: dict[str, Any] | None = None, **changes: Any):
+    config = {
+        "tasks": ["alpha", "beta"],
+        "episodes": 3,
+        "seed": 0,
+        "data": str(data),
+        "workers": 1,
+        "attempts": 10,
+        "overwrite": False,
+        "env": {"_target_": "fake_world.FakeWorld", **(env or {})},
+    }
+    return OmegaConf.create(config | changes)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def manifest(data: Path, task: str) -> dict[str, Any]:
+    return json.loads((data / task / "manifest.json").read_text())
+
+
+def test_collected_episodes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run(settings(tmp_path)) == 0
+    paths = find_episodes(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
+        f"{task}/all_variations/episodes/episode{index}" for task in ("alpha", "beta") for index in range(3)
+    ]
+    for index, path in enumerate(paths[:3]):
+        episode = open_episode(path)
+        assert len(episode) == 25  # the start, and three actions of eight frames
+        assert episode.variation == episode_variation(0, "alpha", index, 4)
+        assert episode.descriptions == [f"do alpha {episode.variation}"]
+    out, err = capsys.readouterr()
+    assert "alpha: 3 episodes of 3 variations, 75 frames, 0 of 3 attempts rejected" in out
+    assert "6/6 episodes" in err
+
+
+def test_any_number_of_workers_gives_the_same_files(tmp_path: Path) -> None:
+    for workers in (1, 2):
+        run(settings(tmp_path / str(workers), {"fail": 0.4}, workers=workers))
+    assert files(tmp_path / "1") == files(tmp_path / "2")
+
+
+def test_another_seed_gives_other_episodes(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        run(settings(tmp_path / str(seed), seed=seed, tasks=["alpha"], episodes=1))
+    place = "alpha/all_variations/episodes/episode0/low_dim_obs.pkl"
+    assert (tmp_path / "0" / place).read_bytes() != (tmp_path / "1" / place).read_bytes()
+
+
+def test_failures_are_counted_and_never_kept(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run(settings(tmp_path, {"fail": 0.6}, episodes=12))
+    for task in ("alpha", "beta"):
+        recorded = manifest(tmp_path, task)
+        reasons = [reason for episode in recorded["episodes"] for reason in episode["rejected"]]
+        assert set(reasons) <= {"no expert", "unreachable", "not solved", "fewer key-frames than actions"}
+        assert recorded["rejected"] == {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+        assert len(recorded["episodes"]) == 12 and len(set(reasons)) > 2
+        assert [e["attempts"] for e in recorded["episodes"]] == [len(e["rejected"]) + 1 for e in recorded["episodes"]]
+        assert f"{len(reasons)} of {len(reasons) + 12} attempts rejected" in capsys.readouterr().out or task == "beta"
+    for path in find_episodes(tmp_path):
+        assert len(open_episode(path)) == 25
+
+
+def test_a_hopeless_episode_is_named_and_the_others_are_kept(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"alpha: no success for episode [\d, ]+ in \d+ attempts \(.*more attempts="):
+        run(settings(tmp_path, {"fail": 0.7}, attempts=1, episodes=8, tasks=["alpha"]))
+    recorded = manifest(tmp_path, "alpha")
+    assert 0 < len(recorded["episodes"]) < 8
+    assert len(recorded["episodes"]) + len(recorded["given_up"]) == 8
+    assert len(find_episodes(tmp_path)) == len(recorded["episodes"])
+
+
+# Going on
+
+
+def test_more_episodes_later_are_added(tmp_path: Path) -> None:
+    run(settings(tmp_path / "at once", episodes=5))
+    run(settings(tmp_path / "in two", episodes=2))
+    first = (tmp_path / "in two/alpha/all_variations/episodes/episode0/low_dim_obs.pkl").stat().st_mtime_ns
+    run(settings(tmp_path / "in two", episodes=5))
+    assert files(tmp_path / "at once") == files(tmp_path / "in two")
+    again = (tmp_path / "in two/alpha/all_variations/episodes/episode0/low_dim_obs.pkl").stat().st_mtime_ns
+    assert again == first, "complete episodes are kept, not recorded again"
+
+
+def start(data: Path, **changes: Any) -> subprocess.Popen:
+    """`collect` in a process of its own."""
+    config = OmegaConf.to_container(settings(data, {"fail": 0.3, "delay": 0.002}, **changes))
+    code = (
+        f"import sys, json; sys.path[:0] = [{str(HERE)!r}]\n"
+        "from omegaconf import OmegaConf\nfrom demos.collect import run\n"
+        "if __name__ == '__main__':\n    run(OmegaConf.create(json.loads(sys.argv[1])))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)])}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, json.dumps(config)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_episodes(data: Path, count: int) -> None:
+    deadline = time.monotonic() + 30
+    while len(list(data.glob("*/all_variations/episodes/episode*"))) < count:
+        assert time.monotonic() < deadline, "nothing is being recorded"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("workers", "kill"), [(1, signal.SIGKILL), (2, signal.SIGKILL), (2, signal.SIGINT)])
+def test_a_stopped_run_goes_on_and_ends_the_same(tmp_path: Path, workers: int, kill: signal.Signals) -> None:
+    run(settings(tmp_path / "whole", {"fail": 0.3, "delay": 0.002}, episodes=4))
+    data = tmp_path / "stopped"
+    process = start(data, episodes=4, workers=workers)
+    wait_for_episodes(data, 2)
+    os.killpg(process.pid, kill) if kill == signal.SIGINT else process.send_signal(kill)
+    process.wait(30)
+    if kill == signal.SIGKILL:  # orphaned workers notice at once
+        time.sleep(0.5)
+    before = len(find_episodes(data))
+    time.sleep(0.2)
+    assert 2 <= len(find_episodes(data)) == before < 8, "nobody records on"
+    (data / "alpha/all_variations/episodes/.unfinished-episode9-x").mkdir()  # as a kill in mid-writing leaves
+    run(settings(data, {"fail": 0.3, "delay": 0.002}, episodes=4))
+    assert files(data) == files(tmp_path / "whole")
+
+
+def test_two_at_once_are_kept_apart(tmp_path: Path) -> None:
+    process = start(tmp_path, episodes=50)
+    wait_for_episodes(tmp_path, 1)
+    with pytest.raises(InputError, match="another collect is writing there"):
+        run(settings(tmp_path))
+    process.kill()
+    process.wait()
+
+
+def test_a_dead_worker_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a recording process died"):
+        run(settings(tmp_path, {"die": True}, workers=2))
+
+
+# Refusals
+
+
+def test_unknown_task_is_refused_before_anything_is_recorded(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown task 'alhpa': did you mean alpha"):
+        run(settings(tmp_path / "data", tasks=["beta", "alhpa"]))
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tasks": []}, "at least one task"),
+        ({"tasks": ["alpha", "alpha"]}, "each once"),
+        ({"episodes": 0}, "episodes=0"),
+        ({"workers": 0}, "workers=0"),
+        ({"attempts": 0}, "attempts=0"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_numbers_that_mean_nothing(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run(settings(tmp_path, **changes))
+
+
+def test_other_settings_do_not_mix(tmp_path: Path) -> None:
+    run(settings(tmp_path, episodes=1))
+    for changed in (settings(tmp_path, seed=5), settings(tmp_path, {"fail": 0.1})):
+        with pytest.raises(InputError, match=r"alpha: was recorded with (seed=0, not 5|env=.*); choose another folder"):
+            run(changed)
+
+
+def test_overwrite_deletes_what_collect_recorded(tmp_path: Path) -> None:
+    run(settings(tmp_path / "data", episodes=3))
+    run(settings(tmp_path / "data", episodes=2, seed=5, overwrite=True))
+    run(settings(tmp_path / "fresh", episodes=2, seed=5))
+    assert files(tmp_path / "data") == files(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_foreign_episodes_are_left_alone(tmp_path: Path, observation, overwrite: bool) -> None:
+    write_episode(episode_directory(tmp_path, "alpha", 0), [observation(0)], ["do"], 0)
+    before = files(tmp_path)
+    with pytest.raises(InputError, match="episodes that `collect` has not recorded"):
+        run(settings(tmp_path, overwrite=overwrite))
+    assert before.items() <= files(tmp_path).items()
+
+
+def test_a_damaged_episode_is_named(tmp_path: Path) -> None:
+    run(settings(tmp_path, episodes=2))
+    episode = episode_directory(tmp_path, "alpha", 1)
+    (episode / "manifield.json").write_text("{")
+    with pytest.raises(InputError, match=r"episode1/manifield\.json: .* delete the episode and collect again"):
+        run(settings(tmp_path, episodes=2))
+    shutil.rmtree(episode)
+    run(settings(tmp_path, episodes=2))
+    (tmp_path / "alpha/manifest.json").write_text("[]")
+    with pytest.raises(InputError, match=r"manifest\.json: not a manifest"):
+        run(settings(tmp_path, episodes=2))
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(InputError, match=r"data: cannot be written \(.*\); choose another folder"):
+        run(settings(tmp_path / "data"))
+
+
+def test_environment_errors_come_through_unwrapped() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        make_environment({"_target_": "no_such_package.World"}, "alpha")
+    assert make_environment({"_target_": "fake_world.FakeWorld"}, "alpha").task == "alpha"
+
+
+# The real thing
+
+
+def test_mujoco(tmp_path: Path) -> None:
+    env = {"_target_": "envs.mujoco.environment.MujocoEnvironment", "cameras": ["front"], "image_size": 32}
+    for workers in (1, 2):
+        run(settings(tmp_path / str(workers), env=env, tasks=["push_buttons"], episodes=2, workers=workers))
+    assert files(tmp_path / "1") == files(tmp_path / "2")
+    episode = open_episode(find_episodes(tmp_path / "1")[0])
+    assert (episode.cameras, episode.image_size) == (("front",), (32, 32))
+    assert episode.ignore_collisions is not None
