@@ -1,8 +1,8 @@
 """Actions as classes and back: cells of a voxel grid, rotation bins, and the gripper's half-turn symmetry.
 
 The published discretisation (PerAct, section 3.2) is `discretize_position` and `discretize_rotation` with their inverses;
-it is exact and used as it is for the paper's presets. `ToolFrame` adds what a small data set needs on top: yaw relative
-to the tool's present yaw, and one representative of the two orientations that are the same to a parallel gripper.
+it is used as it is for the paper's presets. `RotationCode` adds what a small data set needs on top: a parallel gripper
+turned by half a turn about its own axis is the same gripper, and labels should say so.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from scipy.spatial.transform import Rotation
 HALF_TURN = Rotation.from_euler("z", np.pi)
 """A parallel gripper turned by this about its own z axis is the same gripper."""
 
-YAW_WINDOW = -60.0
-"""Degrees: of the two equal orientations the one with Euler z in [-60, 120) represents both. Grasps are usually aligned
-or square to something, so that the cut lies where few labels are."""
+NEARLY_DOWN = 10.0
+"""Degrees from straight down within which both yaws of a symmetric gripper are right at once."""
 
 
 def discretize_position(
@@ -50,10 +49,14 @@ def undiscretize_rotation(index: np.ndarray, bins: int = 72) -> np.ndarray:
     return quaternion if quaternion[3] >= 0 else -quaternion
 
 
-def canonical(rotation: Rotation) -> Rotation:
-    """Of a rotation and its half turn about the tool's z, the one whose Euler z lies in [-60°, 120°)."""
-    yaw = rotation.as_euler("xyz", degrees=True)[2]
-    return rotation if YAW_WINDOW <= yaw < YAW_WINDOW + 180.0 else rotation * HALF_TURN
+def canonical_euler(quaternion: np.ndarray) -> np.ndarray:
+    """[3] extrinsic xyz Euler angles in degrees of a quaternion or its half turn: of the two the one with x in [0, 180].
+
+    The half turn takes (x, y, z) to (-x, -y, z + 180): a gripper that points sideways has one such code, one that points
+    straight down has two, with yaws half a turn apart.
+    """
+    degrees = Rotation.from_quat(quaternion).as_euler("xyz", degrees=True)
+    return degrees if degrees[0] >= 0 else (Rotation.from_quat(quaternion) * HALF_TURN).as_euler("xyz", degrees=True)
 
 
 def rotation_error(a: np.ndarray, b: np.ndarray, symmetric: bool = True) -> float:
@@ -63,37 +66,41 @@ def rotation_error(a: np.ndarray, b: np.ndarray, symmetric: bool = True) -> floa
     return float(min(angle, (first.inv() * second * HALF_TURN).magnitude()) if symmetric else angle)
 
 
-class ToolFrame:
-    """Rotation labels as the agent learns them.
+class RotationCode:
+    """Rotation labels as the agent learns them: a distribution over the bins of each Euler angle.
 
     Args:
-        relative_yaw: measure yaw from the tool's present yaw instead of from world x. Absolute yaw under augmentation
-            must be inferred from proprioception and is learned badly from few demonstrations.
-        symmetric: label the representative of the two equal orientations of a parallel gripper.
+        symmetric: a half turn about the tool's axis changes nothing (a parallel gripper).
+        soft: spread a label over the neighbouring bins (a Gaussian of one bin) instead of one-hot.
         bins: number of bins per Euler angle.
     """
 
-    def __init__(self, relative_yaw: bool, symmetric: bool, bins: int = 72) -> None:
-        self.relative_yaw, self.symmetric, self.bins = relative_yaw, symmetric, bins
+    def __init__(self, symmetric: bool, soft: bool, bins: int = 72) -> None:
+        self.symmetric, self.soft, self.bins = symmetric, soft, bins
 
-    def _base(self, tool_quaternion: np.ndarray) -> Rotation:
-        if not self.relative_yaw:
-            return Rotation.identity()
-        tool = Rotation.from_quat(tool_quaternion)
+    def labels(self, quaternion: np.ndarray) -> np.ndarray:
+        """[3, bins] float32 label distributions of an orientation."""
         if self.symmetric:
-            tool = canonical(tool)
-        return Rotation.from_euler("z", tool.as_euler("xyz")[2])
+            degrees = canonical_euler(quaternion)
+        else:
+            degrees = Rotation.from_quat(quaternion).as_euler("xyz", degrees=True)
+        label = self._around((degrees + 180.0) * self.bins / 360.0)
+        if self.symmetric and 180.0 - abs(degrees[0]) < NEARLY_DOWN and abs(degrees[1]) < NEARLY_DOWN:
+            label[2] = (label[2] + np.roll(label[2], self.bins // 2)) / 2
+        return label.astype(np.float32)
 
-    def encode(self, quaternion: np.ndarray, tool_quaternion: np.ndarray) -> np.ndarray:
-        """[3] fractional bins in [0, bins) of a goal orientation seen from the tool's present orientation."""
-        rotation = self._base(tool_quaternion).inv() * Rotation.from_quat(quaternion)
-        if self.symmetric:
-            rotation = canonical(rotation)
-        degrees = rotation.as_euler("xyz", degrees=True)
-        return ((degrees + 180.0) * self.bins / 360.0) % self.bins
+    def _around(self, place: np.ndarray) -> np.ndarray:
+        distance = (np.arange(self.bins) - place[:, None] + self.bins / 2) % self.bins - self.bins / 2
+        if not self.soft:
+            return (np.round(place)[:, None] % self.bins == np.arange(self.bins)).astype(float)
+        label = np.exp(-(distance**2) / 2)
+        return label / label.sum(axis=1, keepdims=True)
 
-    def decode(self, index: np.ndarray, tool_quaternion: np.ndarray) -> np.ndarray:
-        """[4] quaternion xyzw of (fractional) bins: the inverse of `encode`, up to the half turn if symmetric."""
-        relative = Rotation.from_euler("xyz", np.asarray(index) * 360.0 / self.bins - 180.0, degrees=True)
-        quaternion = (self._base(tool_quaternion) * relative).as_quat()
-        return quaternion if quaternion[3] >= 0 else -quaternion
+    def tool_yaw(self, quaternion: np.ndarray) -> float:
+        """Yaw of an orientation in bins, in [0, bins); modulo half a turn where the gripper is symmetric."""
+        degrees = canonical_euler(quaternion)[2] if self.symmetric else Rotation.from_quat(quaternion).as_euler("xyz", degrees=True)[2]
+        return float((degrees + 180.0) * self.bins / 360.0 % (self.bins // 2 if self.symmetric else self.bins))
+
+    def decode(self, index: np.ndarray) -> np.ndarray:
+        """[4] quaternion xyzw at the centre of the bins [3]."""
+        return undiscretize_rotation(index, self.bins)

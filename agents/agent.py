@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from agents.batching import Batcher
@@ -51,9 +50,9 @@ class Agent:
         return [
             Action(
                 position=prediction.position[i].numpy().astype(float),
-                quaternion=self.batcher.tool_frame.decode(bins[i], np.asarray(sample.tool_quaternion)),
+                quaternion=self.batcher.rotations.decode(bins[i]),
                 gripper_open=bool(prediction.gripper[i].argmax()),
                 ignore_collisions=bool(prediction.collision[i].argmax()),
             )
-            for i, sample in enumerate(samples)
+            for i in range(len(samples))
         ], prediction

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from agents.actions import ToolFrame
+from agents.actions import RotationCode
 from agents.config import AgentConfig
-from agents.policy import Batch, Targets
+from agents.policy import UNKNOWN, Batch, Targets
 from demos.dataset import Sample
 from perception.language import LanguageEncoder
 
@@ -22,7 +22,7 @@ class Batcher:
 
     def __init__(self, config: AgentConfig, language: LanguageEncoder) -> None:
         self.config, self.language = config, language
-        self.tool_frame = ToolFrame(config.relative_yaw, config.symmetric_gripper, config.rotation_bins)
+        self.rotations = RotationCode(config.symmetric_gripper, config.soft_labels, config.rotation_bins)
         self.middle = (np.asarray(config.low) + np.asarray(config.high)) / 2
 
     def batch(self, samples: list[Sample], instructions: list[str]) -> Batch:
@@ -38,17 +38,16 @@ class Batcher:
             word_mask=word_mask,
             proprioception=_tensor([self._proprioception(s) for s in samples]),
             tool_position=_tensor([s.tool_position for s in samples]),
-            tool_quaternion=_tensor([s.tool_quaternion for s in samples]),
+            tool_yaw=_tensor([np.array(self.rotations.tool_yaw(s.tool_quaternion)) for s in samples]),
         )
 
     def targets(self, samples: list[Sample], weights: list[float] | None = None) -> Targets:
         """The demonstrated key-frames as labels."""
-        rotation = [self.tool_frame.encode(s.quaternion, s.tool_quaternion) for s in samples]
         return Targets(
             position=_tensor([s.position for s in samples]),
-            rotation=_tensor(rotation),
+            rotation=_tensor([self.rotations.labels(s.quaternion) for s in samples]),
             gripper=torch.tensor([int(s.gripper_open) for s in samples]),
-            collision=torch.tensor([int(s.ignore_collisions) for s in samples]),
+            collision=torch.tensor([UNKNOWN if s.ignore_collisions is None else int(s.ignore_collisions) for s in samples]),
             weight=torch.tensor(weights or [1.0] * len(samples)),
         )
 

@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from agents.agent import Agent
 from agents.checkpoint import find_checkpoint, load_meta
 from agents.offline import run_offline
-from agents.pictures import draw_keyframe, film_strip, overlay_heat, png_bytes
+from agents.pictures import draw_keyframe, film_strip, overlay_heat, png_bytes, upscale
 from agents.statistics import wilson_interval
+from demos.collect import make_environment
 from envs.interface import Action, Environment, NoExpert, Observation
 from envs.rollout import rollout
 from envs.seeds import episode_seed, episode_variation
@@ -111,7 +111,7 @@ def _play(task: str, index: int) -> dict[str, Any]:
     """One episode, as the line of episodes.jsonl that tells of it."""
     settings, out = _worker["settings"], _worker["out"]
     if task not in _worker["environments"]:  # a worker keeps one scene alive per task: a context each costs memory
-        _worker["environments"][task] = instantiate(settings["env"], task=task)
+        _worker["environments"][task] = make_environment(settings["env"], task)
     env: Environment = _worker["environments"][task]
     seed = episode_seed(settings["split"], settings["seed"], task, index)
     variation = episode_variation(settings["seed"], task, index, env.variation_count())
@@ -145,7 +145,7 @@ def _play(task: str, index: int) -> dict[str, Any]:
         right = choices.chosen(played.actions[0].position) == choices.right
     strip = None
     if frames:
-        frames.append(env.observe().cameras[next(iter(start.observation.cameras))].rgb.repeat(2, 0).repeat(2, 1))
+        frames.append(upscale(env.observe().cameras[next(iter(start.observation.cameras))].rgb, 2))
         captions.append("success" if played.success else played.failure or "not solved")
         strip = f"strips/{task}_{index}.png"
         (out / strip).write_bytes(png_bytes(film_strip(frames, captions)))
@@ -180,7 +180,7 @@ def _picture(observation: Observation, action: Action, prediction: Any) -> np.nd
     view = next(iter(observation.cameras.values()))
     q = prediction.q[0][0]
     heat = q.flatten().softmax(0).view(q.shape).numpy()
-    rgb = overlay_heat(view.rgb, view, heat, prediction.low[0][0].numpy(), prediction.high[0][0].numpy())
+    rgb = overlay_heat(upscale(view.rgb, 2), view, heat, prediction.low[0][0].numpy(), prediction.high[0][0].numpy())
     return draw_keyframe(rgb, view, action.position, action.quaternion, action.gripper_open)
 
 

@@ -1,7 +1,7 @@
 """Behaviour-cloning losses: cross-entropy of every head against the demonstrated key-frame (PerAct, section 3.4).
 
 With soft labels a position spreads over the eight cells around it (trilinear weights, decoded by the mean around the
-best cell) and an angle over neighbouring bins; the published labels are one-hot.
+best cell); the published labels are one-hot. Labels of angles come from `agents.actions.RotationCode`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.policy import Prediction, Targets
+from agents.policy import UNKNOWN, Prediction, Targets
 
 
 def policy_losses(prediction: Prediction, targets: Targets, soft: bool) -> dict[str, Tensor]:
@@ -24,11 +24,11 @@ def policy_losses(prediction: Prediction, targets: Targets, soft: bool) -> dict[
         index, share = position_labels(targets.position, low, high, q.shape[1:], soft)
         log_probability = F.log_softmax(q.flatten(1), dim=1).gather(1, index)
         losses[f"translation_{number}"] = -((log_probability * share).sum(dim=1) * weight).sum()
-    label = rotation_labels(targets.rotation, prediction.rotation.shape[-1], soft)
-    per_axis = -(label * F.log_softmax(prediction.rotation, dim=-1)).sum(dim=-1)
+    per_axis = -(targets.rotation * F.log_softmax(prediction.rotation, dim=-1)).sum(dim=-1)
     losses["rotation"] = (per_axis.sum(dim=1) * weight).sum()
     losses["gripper"] = (F.cross_entropy(prediction.gripper, targets.gripper, reduction="none") * weight).sum()
-    losses["collision"] = (F.cross_entropy(prediction.collision, targets.collision, reduction="none") * weight).sum()
+    collision = F.cross_entropy(prediction.collision, targets.collision, reduction="none", ignore_index=UNKNOWN)
+    losses["collision"] = (collision * weight).sum()
     return losses
 
 
@@ -54,12 +54,3 @@ def position_labels(
 def _flat(index: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
     return (index[..., 0] * shape[1] + index[..., 1]) * shape[2] + index[..., 2]
 
-
-def rotation_labels(bins: Tensor, count: int, soft: bool) -> Tensor:
-    """[B, 3, count] label distributions of fractional bins [B, 3]: a Gaussian of one bin around the circle, or one-hot."""
-    if not soft:
-        return F.one_hot(bins.round().long() % count, count).float()
-    distance = torch.arange(count, device=bins.device) - bins[..., None]
-    distance = (distance + count / 2) % count - count / 2
-    label = torch.exp(-(distance**2) / 2)
-    return label / label.sum(dim=-1, keepdim=True)

@@ -23,6 +23,8 @@ PLACE_CHANNELS = 5
 """Per cell beside point features: occupancy, nearness of the tool, position in the box."""
 PROPRIOCEPTION = {"peract": 4, "pose": 13}
 MAX_WORDS = 77
+UNKNOWN = -100
+"""Class of a label that the data does not have: nothing is learned from it."""
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Batch:
     """Samples side by side. Points of all samples lie one after another; `batch_index` says whose they are.
 
     points [M, 3] metres; colours [M, 3] in [-1, 1]; batch_index [M]; words [B, T, D] and word_mask [B, T];
-    proprioception [B, P]; tool_position [B, 3] metres; tool_quaternion [B, 4] xyzw.
+    proprioception [B, P]; tool_position [B, 3] metres; tool_yaw [B] in bins (`agents.actions.RotationCode.tool_yaw`).
     """
 
     points: Tensor
@@ -40,12 +42,12 @@ class Batch:
     word_mask: Tensor
     proprioception: Tensor
     tool_position: Tensor
-    tool_quaternion: Tensor
+    tool_yaw: Tensor
 
 
 @dataclass
 class Targets:
-    """position [B, 3] metres; rotation [B, 3] fractional bins; gripper, collision [B] int64; weight [B]."""
+    """position [B, 3] metres; rotation [B, 3, bins] label distributions; gripper, collision [B] int64, collision possibly `UNKNOWN`; weight [B]."""
 
     position: Tensor
     rotation: Tensor
@@ -188,8 +190,15 @@ class Policy(nn.Module):
             nn.ReLU(),
             nn.Linear(config.hidden, config.hidden // 2),
             nn.ReLU(),
-            nn.Linear(config.hidden // 2, 3 * config.rotation_bins + 4),
+            nn.Linear(config.hidden // 2, 3 * config.rotation_bins + 4 + self._relative_bins),
         )
+
+    @property
+    def _relative_bins(self) -> int:
+        """Bins of the yaw seen from the tool: half a circle where half a turn changes nothing."""
+        if not self.config.relative_yaw:
+            return 0
+        return self.config.rotation_bins // (2 if self.config.symmetric_gripper else 1)
 
     def forward(self, batch: Batch, position: Tensor | None = None, generator: torch.Generator | None = None) -> Prediction:
         """Predict. In training `position` [B, 3] is the target: later stages crop around it (with jitter), and the
@@ -211,13 +220,17 @@ class Policy(nn.Module):
         parts = pooled + at_cell + ([context] if context is not None else [])
         out = self.heads(torch.cat([p.float() for p in parts], dim=1)).float()
         bins = self.config.rotation_bins
+        rotation = out[:, : 3 * bins].view(-1, 3, bins)
+        if self.config.relative_yaw:
+            seen_from_tool = turn(out[:, 3 * bins + 4 :], batch.tool_yaw, bins)
+            rotation = rotation + F.pad(seen_from_tool[:, None], (0, 0, 2, 0))
         return Prediction(
             q=qs,
             low=lows,
             high=highs,
-            rotation=out[:, : 3 * bins].view(-1, 3, bins),
+            rotation=rotation,
             gripper=out[:, 3 * bins : 3 * bins + 2],
-            collision=out[:, 3 * bins + 2 :],
+            collision=out[:, 3 * bins + 2 : 3 * bins + 4],
             volumes=volumes,
             position=best,
         )
@@ -249,6 +262,19 @@ def decode_position(q: Tensor, low: Tensor, high: Tensor, soft: bool) -> Tensor:
     values = q.flatten(1).gather(1, (around[..., 0] * shape[1] + around[..., 1]) * shape[2] + around[..., 2])
     weight = values.masked_fill(~inside, float("-inf")).softmax(dim=1)
     return low + ((around + 0.5) * weight[..., None]).sum(dim=1) * cell
+
+
+def turn(logits: Tensor, by: Tensor, bins: int) -> Tensor:
+    """[B, bins] logits over a circle (or [B, bins / 2] over half of one, repeated) turned by [B] fractional bins.
+
+    A yaw that is learned relative to the tool becomes one in the world: value at bin b is the logit at b - by.
+    """
+    period = logits.shape[1]
+    place = (torch.arange(bins, device=by.device) - by[:, None]) % period
+    lower = place.floor()
+    share = place - lower
+    first, second = lower.long() % period, (lower.long() + 1) % period
+    return logits.gather(1, first) * (1 - share) + logits.gather(1, second) * share
 
 
 def _read(

@@ -12,7 +12,6 @@ from typing import Any
 from agents.statistics import wilson_interval
 from manifield.errors import InputError
 
-
 # Policies that a trained one is compared with, in the order in which they are shown after it.
 BASELINES = ("untrained", "random")
 ORDER = {"trained": 0, "expert": 2, "untrained": 3, "random": 4}

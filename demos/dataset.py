@@ -26,6 +26,7 @@ class Sample:
     """What the agent sees, and (in training) the key-frame it should choose.
 
     points [N, 3] float32 metres; colours [N, 3] uint8; low_dim [4] as `demos.transitions.low_dim_state`;
+    ignore_collisions: None in data that predates the flag.
     tool_position [3]; tool_quaternion, quaternion [4] xyzw; position [3]; T_world_cameras: poses [4, 4] by name.
     name: which episode and frame, for messages.
     """
@@ -41,7 +42,7 @@ class Sample:
     position: np.ndarray
     quaternion: np.ndarray
     gripper_open: bool
-    ignore_collisions: bool
+    ignore_collisions: bool | None
     T_world_cameras: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -79,7 +80,7 @@ def make_sample(
         position=np.asarray(goal[:3]),
         quaternion=np.asarray(goal[3:]),
         gripper_open=observation.gripper_open > 0.5 if transition is None else transition.target_gripper_open,
-        ignore_collisions=bool(transition is not None and transition.ignore_collisions),
+        ignore_collisions=None if transition is None else transition.ignore_collisions,
         T_world_cameras={n: v.T_world_camera for n, v in observation.cameras.items()},
     )
 

@@ -10,10 +10,10 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -69,8 +69,8 @@ def write_episode(
     temporary: Path | None = None
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{directory.name}-", dir=directory.parent))
-        temporary.chmod(0o777 & ~_umask())
+        temporary = directory.with_name(f"{UNFINISHED}{directory.name}-{uuid4().hex}")
+        temporary.mkdir()
         frames = _write_pictures(temporary, observations)
         demo = StoredDemo()
         vars(demo).update(
@@ -228,10 +228,3 @@ def _flush(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    """The process's umask (`mkdtemp` ignores it and makes folders that only their owner can read)."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

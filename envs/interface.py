@@ -8,7 +8,7 @@ Conventions, here and everywhere in the project (libraries with another order ar
                  x = -0.3. Camera: x right, y down, z forward (OpenCV), so that focal lengths are positive.
     gripper      frame at the tool centre point, between the finger tips: z out of the hand, y along the fingers' motion
     quaternions  xyzw, unit length, sign irrelevant
-    images       [H, W, 3] uint8 RGB; depth [H, W] float32 metres along the camera's z (not along the ray)
+    images       [H, W, 3] uint8 RGB; depth [H, W] float (32 or 64 bit) metres along the camera's z (not along the ray)
     pixels       (u, v) = (column, row); pixel (u, v) looks along ((u - cx) / fx, (v - cy) / fy, 1)
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 class CameraView:
     """One calibrated RGB-D picture.
 
-    rgb: [H, W, 3] uint8. depth: [H, W] float32 metres. intrinsics: [3, 3] pixels, positive focal lengths.
+    rgb: [H, W, 3] uint8. depth: [H, W] float metres. intrinsics: [3, 3] pixels, positive focal lengths.
     T_world_camera: [4, 4], OpenCV axes. near, far: metres, the range in which depth is stored. mask: [H, W] int32
     ids of the things seen, or None.
     """

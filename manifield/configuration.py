@@ -240,8 +240,12 @@ def _child(node: Any, name: str) -> Any:
 
 
 def _flatten(key: str, value: Any, default: Any) -> Iterator[tuple[str, Any]]:
-    """A mapping given for a mapping replaces only the keys it names, and only known ones. Free ones are replaced."""
-    if not isinstance(value, dict) or not default:
+    """A mapping given for a mapping replaces only the keys it names, and only known ones.
+
+    An empty default takes any keys. A mapping with another `name` is another kind of thing with keys of its own, so it
+    replaces the default as a whole, and whoever makes the thing checks them.
+    """
+    if not isinstance(value, dict) or not default or value.get("name", default.get("name")) != default.get("name"):
         yield key, value
         return
     for name, inner in value.items():

@@ -85,7 +85,7 @@ def key_comments(path: Path, prefix: str = "") -> dict[str, str]:
 
 
 def header(path: Path) -> str:
-    """The comment at the head of a YAML file: it ends at a blank line or at what is Hydra's (`defaults`, `_target_`)."""
+    """The comment at the head of a YAML file: ends at a blank line or at what is Hydra's (`defaults`, `_target_`)."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     block: list[str] = []
     for line in lines:

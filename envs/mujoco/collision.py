@@ -41,7 +41,7 @@ class CollisionChecker:
         self._margin = margin
         self._data.qpos[:] = simulation.data.qpos
         self._moving = self._of_robot.copy()
-        self._held_address = None
+        self._held_address: int | None = None
         held = simulation.held_body()
         if held is not None:
             self._moving |= model.geom_bodyid == held
@@ -77,7 +77,7 @@ class CollisionChecker:
         data.qpos[self._simulation.arm_positions] = joints
         mujoco.mj_kinematics(model, data)
         if self._held_address is not None:
-            self._carry_held()
+            self._carry_held(self._held_address)
         mujoco.mj_collision(model, data)
         if not data.ncon:
             return []
@@ -90,8 +90,9 @@ class CollisionChecker:
         matters &= distances < np.where(both_move, -_TOUCH, self._margin - _TOUCH)
         return [(int(first[i]), int(second[i]), float(distances[i])) for i in np.flatnonzero(matters)]
 
-    def _carry_held(self) -> None:
-        model, data, address = self._model, self._data, self._held_address
+    def _carry_held(self, address: int) -> None:
+        """Move what is held with the tool; `address`: of its free joint in qpos."""
+        model, data = self._model, self._data
         rotation = data.site_xmat[self._simulation.tool].reshape(3, 3)
         quaternion = np.zeros(4)
         mujoco.mju_mat2Quat(quaternion, (rotation @ self._held_rotation).ravel())

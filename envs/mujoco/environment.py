@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from envs.interface import Action, CameraView, Environment, Observation, Outcome, Recorder, Start
+from envs.interface import Action, CameraView, Choices, Environment, Observation, Outcome, Recorder, Start
 from envs.mujoco import control
 from envs.mujoco.cameras import RLBENCH_CAMERAS, CameraMount
 from envs.mujoco.planner import Plan, Planner
@@ -15,7 +15,6 @@ from envs.mujoco.rendering import Renderer
 from envs.mujoco.scene import WORKSPACE, base_scene
 from envs.mujoco.simulation import Simulation
 from envs.mujoco.tasks import make_task
-from envs.mujoco.tasks.base import Choices
 from manifield.errors import InputError, choose
 
 DEFAULT_CAMERAS = ("front", "left_shoulder", "right_shoulder", "wrist")
@@ -78,18 +77,18 @@ class MujocoEnvironment(Environment):
         if plan.path is None:
             return Outcome(self.observe(), self._task.success(simulation), plan.failure)
         self._ignore_collisions = bool(action.ignore_collisions)
-        last: list[Observation] = []
+        frames: list[Observation] = []
 
-        def hook() -> None:
-            last[:] = [self.observe()]
-            record(last[0])
+        def take_frame() -> None:
+            frames[:] = [self.observe()]
+            record(frames[0])  # type: ignore[misc]  # only called when there is one
 
-        frames = hook if record else None
-        control.follow(simulation, plan.path, _CONTACT_SPEED if plan.is_straight else 1.0, frames)
+        hook = take_frame if record else None
+        control.follow(simulation, plan.path, _CONTACT_SPEED if plan.is_straight else 1.0, hook)
         if bool(action.gripper_open) != simulation.gripper_open:
-            control.set_gripper(simulation, bool(action.gripper_open), frames)
+            control.set_gripper(simulation, bool(action.gripper_open), hook)
         # The last recorded frame shows the present state: drawing it again would be a waste.
-        observation = last[0] if last else self.observe()
+        observation = frames[0] if frames else self.observe()
         return Outcome(observation, self._task.success(simulation))
 
     def observe(self) -> Observation:

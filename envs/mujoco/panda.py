@@ -58,7 +58,8 @@ def _finger(side: str, joint: str, quaternion: str) -> str:
 <body name="{side}_finger" pos="0 0 0.0584" quat="{quaternion}" gravcomp="1">
   <inertial mass="0.015" pos="0 0 0" diaginertia="2.375e-6 2.375e-6 7.5e-7"/>
   <joint name="{joint}" class="finger"/>
-  <geom type="box" size="0.0105 0.0075 0.011" pos="0 0.0205 0.012" material="dark"/>
+  <!-- all as thick as the pad: an edge that stands out catches on what the finger pushes -->
+  <geom type="box" size="0.0095 0.0075 0.011" pos="0 0.0205 0.012" material="dark"/>
   <geom type="box" size="0.0095 0.0055 0.017" pos="0 0.0125 0.034" material="grey"/>
   <geom name="{side}_pad" class="pad" size="0.0095 0.0045 0.0100" pos="0 0.0047 0.0435" material="dark"/>
 </body>"""

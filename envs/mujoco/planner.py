@@ -74,7 +74,9 @@ class Planner:
         start_position, start_rotation = self._simulation.tool_pose()
         turn = rotation_vector(rotation @ start_rotation.T)
         shift = position - start_position
-        count = int(np.ceil(max(np.linalg.norm(shift) / _LINE_STEP, np.linalg.norm(turn) / _LINE_TURN, 1.0)))
+        count = int(
+            np.ceil(max(float(np.linalg.norm(shift)) / _LINE_STEP, float(np.linalg.norm(turn)) / _LINE_TURN, 1.0))
+        )
         path = [self._simulation.joints]
         for k in range(1, count + 1):
             waypoint = start_position + shift * k / count

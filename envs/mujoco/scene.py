@@ -6,6 +6,7 @@ World frame as RLBench's: z up, table top at z = 0.752 m, robot base at x = -0.3
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -89,7 +90,7 @@ def _add_furniture(spec: mujoco.MjSpec) -> None:
 
 
 def box(
-    body: mujoco.MjsBody, half_sizes: Sequence[float], position: Sequence[float], color: Sequence[float], **options
+    body: mujoco.MjsBody, half_sizes: Sequence[float], position: Sequence[float], color: Sequence[float], **options: Any
 ) -> mujoco.MjsGeom:
     """Add a box; `half_sizes` and `position` in metres in the body's frame, `color` RGB in 0..1."""
     return body.add_geom(type=_GEOM.mjGEOM_BOX, size=half_sizes, pos=position, rgba=[*color, 1], **options)
@@ -101,7 +102,7 @@ def cylinder(
     half_height: float,
     position: Sequence[float],
     color: Sequence[float],
-    **options,
+    **options: Any,
 ) -> mujoco.MjsGeom:
     """Add an upright cylinder; metres in the body's frame, `color` RGB in 0..1."""
     size = [radius, half_height, 0]

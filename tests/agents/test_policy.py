@@ -8,9 +8,9 @@ from omegaconf import OmegaConf
 from perceiver_pytorch.perceiver_io import Attention as ReferenceAttention
 
 from agents.config import AgentConfig
-from agents.losses import policy_losses, position_labels, rotation_labels
+from agents.losses import policy_losses, position_labels
 from agents.perceiver import Attention, Perceiver
-from agents.policy import Batch, Policy, Targets, decode_position
+from agents.policy import UNKNOWN, Batch, Policy, Targets, decode_position
 from manifield.configuration import compose
 from manifield.errors import InputError
 from tests.agents.conftest import TINY
@@ -29,7 +29,7 @@ def batch(count: int = 2, proprioception: int = 13, words: int = 6, points: int 
         word_mask=mask,
         proprioception=torch.randn(count, proprioception, generator=generator),
         tool_position=torch.tensor([0.2, 0.0, 1.2]).expand(count, 3),
-        tool_quaternion=torch.tensor([1.0, 0, 0, 0]).expand(count, 4),
+        tool_yaw=torch.zeros(count),
     )
 
 
@@ -65,7 +65,7 @@ def test_samples_of_a_batch_do_not_mix(policy):
     one = batch()
     alone = Batch(
         one.points[mask], one.colours[mask], one.batch_index[mask] - 1, one.words[1:], one.word_mask[1:],
-        one.proprioception[1:], one.tool_position[1:], one.tool_quaternion[1:],
+        one.proprioception[1:], one.tool_position[1:], one.tool_yaw[1:],
     )  # fmt: skip
     assert torch.allclose(policy(alone).q[0][0], both.q[0][1], atol=1e-4)
 
@@ -73,7 +73,7 @@ def test_samples_of_a_batch_do_not_mix(policy):
 def test_every_parameter_learns(policy):
     target = torch.tensor([[0.1, 0.1, 0.9], [0.3, -0.2, 1.0]])
     found = policy.train()(batch(), target, torch.Generator().manual_seed(0))
-    targets = Targets(target, torch.rand(2, 3) * 72, torch.tensor([0, 1]), torch.tensor([1, 0]), torch.ones(2))
+    targets = Targets(target, torch.full((2, 3, 72), 1 / 72), torch.tensor([0, 1]), torch.tensor([1, 0]), torch.ones(2))
     sum(policy_losses(found, targets, True).values()).backward()
     idle = [n for n, p in policy.named_parameters() if p.grad is None]
     assert idle == []
@@ -99,12 +99,10 @@ def test_a_target_outside_a_crop_teaches_nothing():
     assert share.sum() == 0
 
 
-def test_rotation_labels_wrap_around():
-    label = rotation_labels(torch.tensor([[71.6, 0.0, 36.0]]), 72, True)[0]
-    assert label.sum(dim=1) == pytest.approx(torch.ones(3))
-    assert label[0].argmax() == 0 and label[0, 71] > label[0, 1] > label[0, 2]
-    hard = rotation_labels(torch.tensor([[71.6, 0.0, 36.0]]), 72, False)[0]
-    assert hard.argmax(dim=1).tolist() == [0, 0, 36]
+def test_unknown_collision_labels_teach_nothing(policy):
+    position, rotation = torch.tensor([[0.1, 0.1, 0.9]] * 2), torch.full((2, 3, 72), 1 / 72)
+    targets = Targets(position, rotation, torch.tensor([0, 1]), torch.tensor([UNKNOWN, UNKNOWN]), torch.ones(2))
+    assert policy_losses(policy(batch(), position), targets, True)["collision"] == 0
 
 
 def test_fused_attention_is_the_package_s_function():
@@ -146,7 +144,7 @@ def test_the_paper_s_preset_makes_a_step():
     values["stages"][0]["perceiver"]["latents"] = 64
     net = Policy(AgentConfig.from_mapping(values), words=512)
     found = net(batch(1, proprioception=4, words=512), torch.tensor([[0.1, 0.0, 0.9]]))
-    targets = Targets(torch.tensor([[0.1, 0.0, 0.9]]), torch.zeros(1, 3), *torch.zeros(2, 1, dtype=torch.int64), torch.ones(1))
+    targets = Targets(torch.tensor([[0.1, 0.0, 0.9]]), torch.full((1, 3, 72), 1 / 72), *torch.zeros(2, 1, dtype=torch.int64), torch.ones(1))
     total = sum(policy_losses(found, targets, soft=False).values())
     total.backward()
     assert torch.isfinite(total) and found.q[0].shape == (1, 20, 20, 20)

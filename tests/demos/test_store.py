@@ -123,7 +123,14 @@ def test_chosen_cameras_only(episode: Path) -> None:
 def test_opening_decodes_no_picture(episode: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "read_rgb", lambda *_: pytest.fail("a picture was decoded"))
     read = open_episode(episode)
-    _ = read.gripper_pose, read.gripper_open, read.joint_velocities, read.ignore_collisions, read.image_size, read.low_dim(0)
+    _ = (
+        read.gripper_pose,
+        read.gripper_open,
+        read.joint_velocities,
+        read.ignore_collisions,
+        read.image_size,
+        read.low_dim(0),
+    )
 
 
 def test_negative_frames_count_from_the_end(episode: Path) -> None:
@@ -139,7 +146,9 @@ def test_negative_frames_count_from_the_end(episode: Path) -> None:
 @given(st.integers(0, 2**32 - 1))
 def test_flipped_axes_see_the_same_points(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    intrinsics = np.array([[-rng.uniform(5, 20), 0, rng.uniform(1, 3)], [0, -rng.uniform(5, 20), rng.uniform(1, 3)], [0, 0, 1]])
+    intrinsics = np.array(
+        [[-rng.uniform(5, 20), 0, rng.uniform(1, 3)], [0, -rng.uniform(5, 20), rng.uniform(1, 3)], [0, 0, 1]]
+    )
     extrinsics = np.eye(4)
     extrinsics[:3, :3] = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     extrinsics[:3, 3] = rng.normal(size=3)
@@ -147,7 +156,9 @@ def test_flipped_axes_see_the_same_points(seed: int) -> None:
     upright, T_world_camera = flip_axes(intrinsics, extrinsics)
     assert upright[0, 0] > 0 and upright[1, 1] > 0
     ours = back_project(depth, upright, T_world_camera)
-    theirs = back_project(depth, intrinsics, extrinsics)  # RLBench's formula is the same, with its negative focal lengths
+    theirs = back_project(
+        depth, intrinsics, extrinsics
+    )  # RLBench's formula is the same, with its negative focal lengths
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     again = flip_axes(upright, T_world_camera)  # OpenCV's axes stay
     np.testing.assert_array_equal(again[0], upright)
@@ -171,7 +182,11 @@ def test_the_floor_of_a_real_scene_is_at_zero(real_data: Path) -> None:
 
 def test_episodes_in_natural_order_of_both_layouts(tmp_path: Path, episode: Path) -> None:
     wanted = []
-    for name in ("a_task/variation2/episodes/episode0", "a_task/variation10/episodes/episode9", "a_task/variation10/episodes/episode10"):
+    for name in (
+        "a_task/variation2/episodes/episode0",
+        "a_task/variation10/episodes/episode9",
+        "a_task/variation10/episodes/episode10",
+    ):
         shutil.copytree(episode, tmp_path / name)
         wanted.append(tmp_path / name)
     (tmp_path / "open_jar/all_variations/episodes/.unfinished-episode1-x").mkdir()
@@ -233,7 +248,10 @@ DAMAGES = {
         lambda e: (e / "low_dim_obs.pkl").write_bytes((e / "low_dim_obs.pkl").read_bytes()[:-99]),
         "low_dim_obs.pkl: corrupt or truncated pickle",
     ),
-    "no demo": (lambda e: (e / "low_dim_obs.pkl").write_bytes(dump_pickle([1, 2])), "low_dim_obs.pkl: is not a pickled"),
+    "no demo": (
+        lambda e: (e / "low_dim_obs.pkl").write_bytes(dump_pickle([1, 2])),
+        "low_dim_obs.pkl: is not a pickled",
+    ),
     "no frames": (lambda e: (e / "low_dim_obs.pkl").write_bytes(dump_pickle([])), "low_dim_obs.pkl: holds no frame"),
     "cut picture": (
         lambda e: (e / "front_rgb/2.png").write_bytes((e / "front_rgb/2.png").read_bytes()[:60]),
@@ -263,7 +281,10 @@ DAMAGES = {
         "low_dim_obs.pkl: frame 2 has a value in gripper_pose that is not finite",
     ),
     "no pose": (lambda e: damage(e, set_field("gripper_pose", None)), "frame 2 has no gripper_pose"),
-    "short pose": (lambda e: damage(e, set_field("gripper_pose", np.zeros(3))), "frame 2 has 3 numbers in gripper_pose"),
+    "short pose": (
+        lambda e: damage(e, set_field("gripper_pose", np.zeros(3))),
+        "frame 2 has 3 numbers in gripper_pose",
+    ),
     "text pose": (lambda e: damage(e, set_field("gripper_pose", "here")), "frame 2 has no numbers in gripper_pose"),
     "no calibration": (lambda e: damage(e, set_field("misc", {})), "frame 2 has no calibration of camera 'front'"),
     "bad calibration": (

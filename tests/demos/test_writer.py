@@ -59,7 +59,9 @@ def with_view(frame, **fields):
         (lambda f: changed(f, task_low_dim_state=np.array([np.inf])), "frame 1: task_low_dim_state must be all finite"),
     ],
 )
-def test_frames_that_do_not_fit_are_refused_and_leave_nothing(tmp_path: Path, observation, second, message: str) -> None:
+def test_frames_that_do_not_fit_are_refused_and_leave_nothing(
+    tmp_path: Path, observation, second, message: str
+) -> None:
     path = episode_directory(tmp_path, "task", 0)
     with pytest.raises(InputError, match=message) as caught:
         write_episode(path, [observation(0), second(observation(1))], ["do"], 0)

@@ -41,6 +41,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
               # Metres.
               shift: 0.1
               angle: 45
+            # How words are read.
+            language: {name: minilm, size: 3}
             """,
         "needy.yaml": "where: ???\n",
         "agent/_base.yaml": "# Depth of the thing.\ndepth: 2\nrate: 1e-3\n",
@@ -84,6 +86,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("fast=true", "fast", True),
         ("augment={shift:0.2}", "augment", {"shift": 0.2, "angle": 45}),
         ("augment.shift=0", "augment.shift", 0),
+        ("language={size: 4}", "language", {"name": "minilm", "size": 4}),
+        ("language={name: clip, model: RN50}", "language", {"name": "clip", "model": "RN50"}),
         ("agent=peract", "agent.depth", 6),
         ("run=x", "log", "x/log"),
         ("log=${run}/other", "log", "runs/demo/other"),
@@ -124,6 +128,7 @@ def test_values_arrive(folder: Path, word: str, key: str, value: object) -> None
         ("weights=[1", "cannot be read"),
         ("augment=3", "expected a mapping"),
         ("augment={shft:1}", "unknown key 'augment.shft': known: augment.shift"),
+        ("language={name: minilm, model: RN50}", "unknown key 'language.model'"),
         ("augment={shift:far}", "augment.shift=far: expected a number"),
         ("steps=${run}", "expected a whole number"),
         ("log=${nothing}", "nothing"),

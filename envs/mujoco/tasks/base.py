@@ -4,31 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
-from envs.interface import Action
+from envs.interface import Action, Choices
 from envs.mujoco.simulation import Simulation
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What the instruction chooses among, to measure whether an agent understood it.
-
-    candidates: world position [3] by name of the first key-frame that a demonstration of each choice would have.
-    right: the name of the choice that the instruction means. An agent chose the candidate nearest to the position of
-    its own first key-frame.
-    """
-
-    candidates: dict[str, np.ndarray]
-    right: str
-
-    def chosen(self, position: np.ndarray) -> str:
-        """Name of the candidate nearest to a key-frame's position [3]."""
-        return min(self.candidates, key=lambda name: float(np.linalg.norm(self.candidates[name] - position)))
 
 
 class Task(ABC):
@@ -68,9 +51,7 @@ class Task(ABC):
         """Called after every simulation step (2 ms), for tasks whose rule depends on what happened on the way."""
 
 
-def key_frame(
-    position: np.ndarray, rotation: np.ndarray, gripper_open: bool, ignore_collisions: bool = False
-) -> Action:
+def key_frame(position: ArrayLike, rotation: np.ndarray, gripper_open: bool, ignore_collisions: bool = False) -> Action:
     """An action from a world position [3] and rotation [3, 3] of the tool."""
     quaternion = Rotation.from_matrix(rotation).as_quat()
     return Action(np.asarray(position, float), quaternion, gripper_open, ignore_collisions)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
-from envs.interface import Action
+from envs.interface import Action, Choices
 from envs.mujoco.scene import CONTACT, ROBOT_BASE, TABLE_HEIGHT, box, yaw_matrix, yaw_quaternion
 from envs.mujoco.simulation import Simulation
-from envs.mujoco.tasks.base import Choices, Task, key_frame
+from envs.mujoco.tasks.base import Task, key_frame
 
 NAMES = ("bottom", "middle", "top")
 OPEN = 0.15  # metres of travel from which a drawer counts as open

@@ -8,10 +8,10 @@ from itertools import islice, permutations
 import mujoco
 import numpy as np
 
-from envs.interface import Action
+from envs.interface import Action, Choices
 from envs.mujoco.scene import TABLE_HEIGHT, box, cylinder, place_apart
 from envs.mujoco.simulation import Simulation
-from envs.mujoco.tasks.base import Choices, Task, facing_down, key_frame
+from envs.mujoco.tasks.base import Task, facing_down, key_frame
 
 COLORS = (
     ("maroon", (0.5, 0.0, 0.0)),

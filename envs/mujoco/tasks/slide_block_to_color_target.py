@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
-from envs.interface import Action
+from envs.interface import Action, Choices
 from envs.mujoco.scene import NO_CONTACT, SLIPPERY, TABLE_HEIGHT, box, free_cube, yaw_matrix, yaw_quaternion
 from envs.mujoco.simulation import Simulation
-from envs.mujoco.tasks.base import Choices, Task, facing_down, half_turn_yaw, key_frame
+from envs.mujoco.tasks.base import Task, facing_down, half_turn_yaw, key_frame
 
 # In this order counter-clockwise round the block, as in RLBench, where the colours keep their sides.
 TARGETS = (
@@ -50,7 +50,7 @@ class SlideBlockToColorTarget(Task):
                 quat=yaw_quaternion(yaw),
                 **NO_CONTACT,
             )
-        free_cube(spec, "block", block, _BLOCK_HALF, (0.85, 0.1, 0.1), yaw, mass=0.2, friction=SLIPPERY)
+        free_cube(spec, "block", list(block), _BLOCK_HALF, (0.85, 0.1, 0.1), yaw, mass=0.2, friction=SLIPPERY)
         self.target = variation
         name = TARGETS[variation][0]
         self.descriptions = [

@@ -149,10 +149,8 @@ def test_same_seed_same_bits():
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r});"
         "import test_mujoco_environment; print(test_mujoco_environment.episode_digest())"
     )
-    root = Path(__file__).parents[3]
-    there = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True
-    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    there = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert there.stdout.strip() == here, there.stderr
 
 

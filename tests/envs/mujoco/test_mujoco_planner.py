@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from envs.mujoco import control
+from envs.mujoco import planner as planner_module
 from envs.mujoco.collision import CollisionChecker
 from envs.mujoco.planner import Planner
 from envs.mujoco.scene import TABLE_HEIGHT, box, free_cube
@@ -17,14 +18,6 @@ LEFT, RIGHT = np.array([0.25, 0.3, 0.9]), np.array([0.25, -0.3, 0.9])
 
 def wall(spec):
     box(spec.worldbody, [0.25, 0.01, 0.2], [0.3, 0.0, TABLE_HEIGHT + 0.2], (0.5, 0.5, 0.5), name="wall")
-
-
-def closed_box(spec):
-    """Walls and a lid round a hollow on the table that nothing reaches, though a gripper fits in."""
-    for x, y, half in ((0.45, 0, [0.02, 0.2, 0.35]), (0.05, 0, [0.02, 0.2, 0.35])):
-        box(spec.worldbody, half, [x, y, TABLE_HEIGHT + 0.35], (0.5, 0.5, 0.5))
-    for y in (-0.2, 0.2):
-        box(spec.worldbody, [0.22, 0.02, 0.35], [0.25, y, TABLE_HEIGHT + 0.35], (0.5, 0.5, 0.5))
 
 
 def test_path_ends_at_the_pose(simulate):
@@ -70,16 +63,12 @@ def test_reasons(simulate, position, reason):
     assert Planner(simulate()).plan_free(np.array(position), DOWN).failure == reason
 
 
-def test_no_path_is_told_in_bounded_work(simulate):
-    """The tool is walled in on all sides: goals outside are free, but there is no way to them."""
-
-    def cage(spec):
-        closed_box(spec)
-        box(spec.worldbody, [0.3, 0.3, 0.01], [0.25, 0.0, TABLE_HEIGHT + 0.2], (0.5, 0.5, 0.5))
-
-    simulation = simulate(cage)
-    plan = Planner(simulation).plan_free(np.array([0.25, 0.0, TABLE_HEIGHT + 0.1]), DOWN)
-    assert plan.failure in ("no path", "in collision")
+def test_no_path_is_told_when_the_search_is_used_up(simulate, monkeypatch):
+    monkeypatch.setattr(planner_module, "MAX_CHECKS", 0)
+    simulation = simulate(wall)
+    planner = Planner(simulation)
+    control.follow(simulation, planner.plan_free(LEFT, DOWN).path)
+    assert planner.plan_free(RIGHT, DOWN).failure == "no path"
 
 
 def test_line_is_straight_and_keeps_its_turn_even(simulate):
