@@ -58,6 +58,7 @@ class AgentConfig:
     context: int = 0
     rotation_bins: int = 72
     relative_yaw: bool = True
+    polar_yaw: bool = True
     symmetric_gripper: bool = True
     soft_labels: bool = True
     heads_at_cell: bool = True

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from agents.config import AgentConfig, StageConfig
 from agents.perceiver import Attention, Perceiver
+from agents.polar import PolarHead
 from perception.encoder import Block, PointEncoder, UNet
 from perception.voxels import GRID_CHANNELS, cell_centres, cell_index, peract_grid, scatter_mean
 
@@ -192,6 +193,8 @@ class Policy(nn.Module):
             nn.ReLU(),
             nn.Linear(config.hidden // 2, 3 * config.rotation_bins + 4 + self._relative_bins),
         )
+        if config.polar_yaw:
+            self.polar = PolarHead([s.channels for s in config.stages], config.context, config.rotation_bins)
 
     @property
     def _relative_bins(self) -> int:
@@ -207,13 +210,14 @@ class Policy(nn.Module):
         if self.instruction is not None:
             context = self.instruction(batch.words, batch.word_mask, batch.proprioception).float()
         box = (self.low, self.high)
-        qs, lows, highs, volumes, pooled, at_cell = [], [], [], [], [], []
+        qs, lows, highs, volumes, seen, pooled, at_cell = [], [], [], [], [], [], []
         best = position
         for stage in self.stages:
             low, high = self._crop(stage.config, best, len(batch.words), position is not None, generator)
             q, features, summary, volume = stage(batch, low, high, context, box)
             best = decode_position(q, low, high, self.config.soft_labels) if position is None else position
             qs, lows, highs, volumes = [*qs, q], [*lows, low], [*highs, high], [*volumes, volume]
+            seen.append(features)
             pooled.append(summary)
             if self.config.heads_at_cell:
                 at_cell.append(_read(features, best, low, high, position is not None, generator))
@@ -224,6 +228,11 @@ class Policy(nn.Module):
         if self.config.relative_yaw:
             seen_from_tool = turn(out[:, 3 * bins + 4 :], batch.tool_yaw, bins)
             rotation = rotation + F.pad(seen_from_tool[:, None], (0, 0, 2, 0))
+        if self.config.polar_yaw:
+            place = best
+            if position is not None:  # a decoded position will be off by about this much
+                place = best + (torch.rand(best.shape, generator=generator, device=best.device) * 2 - 1) * 0.01
+            rotation = rotation + F.pad(self.polar(seen, lows, highs, place, context)[:, None], (0, 0, 2, 0))
         return Prediction(
             q=qs,
             low=lows,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from envs.interface import CameraView, Observation
 from manifield.errors import InputError
@@ -93,7 +94,9 @@ def cell_index(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """[M, 3] int64 cell of each point and [M] bool whether it lies in its sample's box."""
     cells = torch.tensor(shape, device=points.device)
-    index = ((points - low[batch_index]) / ((high - low) / cells)[batch_index]).floor().long()
+    cell = (high - low) / cells
+    # Counted from one cell below the box, as PerAct does: points on the face between two cells round as its do.
+    index = ((points - (low - cell)[batch_index]) / cell[batch_index]).floor().long() - 1
     return index, ((index >= 0) & (index < cells)).all(dim=1)
 
 
@@ -122,3 +125,18 @@ def cell_centres(low: torch.Tensor, high: torch.Tensor, shape: tuple[int, int, i
     axes = [(torch.arange(n, device=low.device, dtype=low.dtype) + 0.5) / n for n in shape]
     unit = torch.stack(torch.meshgrid(*axes, indexing="ij"))
     return low[:, :, None, None, None] + unit * (high - low)[:, :, None, None, None]
+
+
+def sample_volume(volume: torch.Tensor, points: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """Trilinear features of a volume at world points; differentiable in both.
+
+    Args:
+        volume: [B, C, X, Y, Z], value at a cell's centre. points: [B, N, 3] world metres. low, high: [B, 3].
+
+    Returns:
+        [B, C, N]; beyond the outermost centres the nearest ones' values, 0 from half a cell outside the box on.
+    """
+    unit = (points - low[:, None]) / (high - low)[:, None] * 2 - 1
+    # grid_sample reads its coordinates backwards: the last axis of the volume first.
+    grid = unit.flip(-1)[:, :, None, None]
+    return F.grid_sample(volume, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[..., 0, 0]
