@@ -1,8 +1,8 @@
 """Actions as classes and back: cells of a voxel grid, rotation bins, and the gripper's half-turn symmetry.
 
-The published discretisation (PerAct, section 3.2) is `discretize_position` and `discretize_rotation` with their inverses;
-it is used as it is for the paper's presets. `RotationCode` adds what a small data set needs on top: a parallel gripper
-turned by half a turn about its own axis is the same gripper, and labels should say so.
+The published discretisation (PerAct, section 3.2) is `discretize_position` and `discretize_rotation` with their
+inverses; it is used as it is for the paper's presets. `RotationCode` adds what a small data set needs on top: a
+parallel gripper turned by half a turn about its own axis is the same gripper, and labels should say so.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def undiscretize_rotation(index: np.ndarray, bins: int = 72) -> np.ndarray:
 
 
 def canonical_euler(quaternion: np.ndarray) -> np.ndarray:
-    """[3] extrinsic xyz Euler angles in degrees of a quaternion or its half turn: of the two the one with x in [0, 180].
+    """[3] extrinsic xyz Euler angles in degrees of a quaternion or its half turn: the one with x in [0, 180].
 
-    The half turn takes (x, y, z) to (-x, -y, z + 180): a gripper that points sideways has one such code, one that points
-    straight down has two, with yaws half a turn apart.
+    The half turn takes (x, y, z) to (-x, -y, z + 180): a gripper that points sideways has one such code, one that
+    points straight down has two, with yaws half a turn apart.
     """
     degrees = Rotation.from_quat(quaternion).as_euler("xyz", degrees=True)
     return degrees if degrees[0] >= 0 else (Rotation.from_quat(quaternion) * HALF_TURN).as_euler("xyz", degrees=True)
@@ -80,10 +80,7 @@ class RotationCode:
 
     def labels(self, quaternion: np.ndarray) -> np.ndarray:
         """[3, bins] float32 label distributions of an orientation."""
-        if self.symmetric:
-            degrees = canonical_euler(quaternion)
-        else:
-            degrees = Rotation.from_quat(quaternion).as_euler("xyz", degrees=True)
+        degrees = self._euler(quaternion)
         label = self._around((degrees + 180.0) * self.bins / 360.0)
         if self.symmetric and 180.0 - abs(degrees[0]) < NEARLY_DOWN and abs(degrees[1]) < NEARLY_DOWN:
             label[2] = (label[2] + np.roll(label[2], self.bins // 2)) / 2
@@ -98,8 +95,13 @@ class RotationCode:
 
     def tool_yaw(self, quaternion: np.ndarray) -> float:
         """Yaw of an orientation in bins, in [0, bins); modulo half a turn where the gripper is symmetric."""
-        degrees = canonical_euler(quaternion)[2] if self.symmetric else Rotation.from_quat(quaternion).as_euler("xyz", degrees=True)[2]
-        return float((degrees + 180.0) * self.bins / 360.0 % (self.bins // 2 if self.symmetric else self.bins))
+        period = self.bins // 2 if self.symmetric else self.bins
+        return float((self._euler(quaternion)[2] + 180.0) * self.bins / 360.0 % period)
+
+    def _euler(self, quaternion: np.ndarray) -> np.ndarray:
+        if self.symmetric:
+            return canonical_euler(quaternion)
+        return Rotation.from_quat(quaternion).as_euler("xyz", degrees=True)
 
     def decode(self, index: np.ndarray) -> np.ndarray:
         """[4] quaternion xyzw at the centre of the bins [3]."""

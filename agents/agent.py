@@ -9,7 +9,8 @@ import torch
 
 from agents.batching import Batcher
 from agents.checkpoint import find_checkpoint, load_policy
-from agents.policy import Policy, Prediction
+from agents.policy import Policy
+from agents.tensors import Prediction
 from demos.dataset import Sample, make_sample
 from demos.transitions import time_feature
 from envs.interface import Action, Observation

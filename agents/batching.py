@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from agents.actions import RotationCode
 from agents.config import AgentConfig
-from agents.policy import UNKNOWN, Batch, Targets
+from agents.tensors import UNKNOWN, Batch, Targets
 from demos.dataset import Sample
 from perception.language import LanguageEncoder
 
@@ -47,7 +47,7 @@ class Batcher:
             position=_tensor([s.position for s in samples]),
             rotation=_tensor([self.rotations.labels(s.quaternion) for s in samples]),
             gripper=torch.tensor([int(s.gripper_open) for s in samples]),
-            collision=torch.tensor([UNKNOWN if s.ignore_collisions is None else int(s.ignore_collisions) for s in samples]),
+            collision=torch.tensor([_flag(s.ignore_collisions) for s in samples]),
             weight=torch.tensor(weights or [1.0] * len(samples)),
         )
 
@@ -58,6 +58,10 @@ class Batcher:
         rotation = Rotation.from_quat(sample.tool_quaternion).as_matrix()
         state = [gripper_open * 2 - 1, left * 50 - 1, right * 50 - 1, time]
         return np.concatenate([state, (sample.tool_position - self.middle) * 2, rotation[:, 0], rotation[:, 2]])
+
+
+def _flag(value: bool | None) -> int:
+    return UNKNOWN if value is None else int(value)
 
 
 def _tensor(rows: list[np.ndarray]) -> torch.Tensor:

@@ -110,7 +110,7 @@ def stacked_bars(
                 continue
             share = count / total
             out.append(
-                f'<g><title>{escape(f"{name}: {part}, {count} of {total}")}</title>'
+                f"<g><title>{escape(f'{name}: {part}, {count} of {total}')}</title>"
                 f'<rect class="part" x="{_percent(left)}" y="{y}" width="{_percent(share)}" height="{bar}" '
                 f'style="fill:{colours[part]}"/>'
             )

@@ -1,9 +1,9 @@
 """Checkpoints: one folder each, safe to load from anyone (safetensors and JSON, no code), written whole or not at all.
 
-    RUN/checkpoints/step_000400/
-        model.safetensors      weights
-        agent.json             agent config, language encoder's identity, time horizon, tasks, versions, metrics
-        training.safetensors   optimiser state, to go on from here
+RUN/checkpoints/step_000400/
+    model.safetensors      weights
+    agent.json             agent config, language encoder's identity, time horizon, tasks, versions, metrics
+    training.safetensors   optimiser state, to go on from here
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def load_policy(checkpoint: Path, untrained: bool = False) -> tuple[Policy, Lang
     language = make_language_encoder(**config.language)
     if language.identity != meta["language_identity"]:
         raise InputError(
-            f"{checkpoint} was trained with the language encoder {meta['language_identity']}, here is {language.identity}"
+            f"{checkpoint} was trained with the language encoder {meta['language_identity']}, "
+            f"agent.json asks for {language.identity}"
         )
     torch.manual_seed(meta.get("seed", 0))
     policy = Policy(config, language.width)

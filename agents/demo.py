@@ -18,14 +18,16 @@ def run(config: DictConfig) -> None:
     begin = time.monotonic()
     tasks = "tasks=[" + ",".join(config.tasks) + "]"
     where = [f"run={config.run}", f"workers={config.workers}", f"split={config.split}", tasks]
+    recording = [f"data={config.data}", f"episodes={config.demonstrations}", f"workers={config.workers}"]
+    learning = [f"data={config.data}", f"run={config.run}", f"steps={config.steps}", f"seed={config.seed}"]
     jobs = [
-        ("collect", collect.run, [f"data={config.data}", tasks, f"episodes={config.demonstrations}", f"workers={config.workers}"]),
-        ("train", training.run, [f"data={config.data}", tasks, f"run={config.run}", f"steps={config.steps}", f"seed={config.seed}", f"threads={config.workers}"]),
+        ("collect", collect.run, [*recording, tasks]),
+        ("train", training.run, [*learning, tasks, f"threads={config.workers}"]),
         ("evaluate", evaluation.run, [*where, f"episodes={config.episodes}"]),
         ("evaluate", evaluation.run, [*where, f"episodes={config.baseline_episodes}", "policy=untrained"]),
         ("evaluate", evaluation.run, [*where, f"episodes={config.baseline_episodes}", "policy=random"]),
         ("report", report.run, [f"run={config.run}"]),
-    ]  # fmt: skip
+    ]
     commands = [" ".join(["manifield", verb, *words]) for verb, _, words in jobs]
     Path(config.run).mkdir(parents=True, exist_ok=True)
     (Path(config.run) / "commands.txt").write_text("\n".join(commands) + "\n")

@@ -28,7 +28,7 @@ from demos.collect import make_environment
 from envs.interface import Action, Environment, NoExpert, Observation
 from envs.rollout import rollout
 from envs.seeds import episode_seed, episode_variation
-from manifield.errors import InputError, choose
+from manifield.errors import choose
 from manifield.progress import Progress
 
 POLICIES = ("trained", "untrained", "expert", "random")
@@ -45,7 +45,8 @@ def run(config: DictConfig) -> None:
         return
     checkpoint = find_checkpoint(folder)
     meta = load_meta(checkpoint)
-    settings["tasks"] = [settings["tasks"]] if isinstance(settings["tasks"], str) else settings["tasks"] or meta["tasks"]
+    tasks = settings["tasks"] or meta["tasks"]
+    settings["tasks"] = [tasks] if isinstance(tasks, str) else tasks
     settings["env"] = {**settings["env"], "cameras": meta["cameras"], "image_size": meta["image_size"][0]}
     settings["checkpoint"] = str(checkpoint)
     out = folder / "evaluation" / (config.name or config.policy)
@@ -172,7 +173,8 @@ def _random_action(rng: np.random.Generator) -> Action:
     """A pose somewhere above the table, gripper down: what chance would do."""
     yaw = rng.uniform(-np.pi / 2, np.pi / 2)
     position = rng.uniform([0.0, -0.35, 0.77], [0.45, 0.35, 1.1])
-    return Action(position, np.array([np.cos(yaw / 2), np.sin(yaw / 2), 0, 0]), bool(rng.integers(2)), bool(rng.integers(2)))
+    down = np.array([np.cos(yaw / 2), np.sin(yaw / 2), 0.0, 0.0])
+    return Action(position, down, bool(rng.integers(2)), bool(rng.integers(2)))
 
 
 def _picture(observation: Observation, action: Action, prediction: Any) -> np.ndarray:
@@ -222,12 +224,13 @@ def table(results: dict[str, Any]) -> str:
     for task, row in results["tasks"].items():
         low, high = row["interval"]
         first = row["first_choice"]
+        choice = (
+            f"{first['correct']:>8} of {first['of']:<3}{first['chance']:7.0%}" if first["of"] else f"{'–':>14}{'':8}"
+        )
         lines.append(
             f"{task:32}{row['successes']:>5} of {row['episodes']:<3}{row['successes'] / row['episodes']:5.0%}"
             f"{low:>9.0%} –{high:4.0%}"
-            + (f"{first['correct']:>8} of {first['of']:<3}{first['chance']:7.0%}" if first["of"] else f"{'–':>14}{'':8}")
-            + "  "
-            + ", ".join(f"{v} {k}" for k, v in row["failures"].items())
+            f"{choice}  " + ", ".join(f"{v} {k}" for k, v in row["failures"].items())
         )
     lines.append(f"{'mean':32}{results['mean_success']:>16.0%}")
     return "\n".join(lines)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.policy import UNKNOWN, Prediction, Targets
+from agents.tensors import UNKNOWN, Prediction, Targets
 
 
 def policy_losses(prediction: Prediction, targets: Targets, soft: bool) -> dict[str, Tensor]:
@@ -53,4 +53,3 @@ def position_labels(
 
 def _flat(index: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
     return (index[..., 0] * shape[1] + index[..., 1]) * shape[2] + index[..., 2]
-

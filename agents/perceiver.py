@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """Multi-head attention on torch's fused kernel: queries [B, Q, query_dim], context [B, K, context_dim] → [B, Q, query_dim].
+    """Multi-head attention on torch's fused kernel.
 
+    Queries [B, Q, query_dim] read a context [B, K, context_dim]; the answer is [B, Q, query_dim].
     Same parameters and function as `perceiver_pytorch`'s, which materialises the [Q, K] matrix.
     """
 
@@ -28,16 +29,18 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """`mask` [B, K] is True where the context may be read."""
         context = x if context is None else context
-        q, k, v = self.to_q(x), *self.to_kv(context).chunk(2, dim=-1)
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        keys, values = self.to_kv(context).chunk(2, dim=-1)
         out = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
+            self._split(self.to_q(x)),
+            self._split(keys),
+            self._split(values),
             attn_mask=None if mask is None else mask[:, None, None, :],
             dropout_p=self.dropout if self.training else 0.0,
         )
         return self.to_out(out.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class Perceiver(nn.Module):
@@ -61,19 +64,12 @@ class Perceiver(nn.Module):
     ) -> None:
         super().__init__()
         self.latents = nn.Parameter(0.02 * torch.randn(latents, latent_dim))
-        self.read = PreNorm(
-            latent_dim, Attention(latent_dim, dim, cross_heads, head_dim, dropout), context_dim=dim
-        )
+        self.read = PreNorm(latent_dim, Attention(latent_dim, dim, cross_heads, head_dim, dropout), context_dim=dim)
         self.read_forward = PreNorm(latent_dim, FeedForward(latent_dim))
-        self.layers = nn.ModuleList(
-            nn.ModuleList(
-                [
-                    PreNorm(latent_dim, Attention(latent_dim, latent_dim, heads, head_dim, dropout)),
-                    PreNorm(latent_dim, FeedForward(latent_dim)),
-                ]
-            )
-            for _ in range(depth)
+        self.attend = nn.ModuleList(
+            PreNorm(latent_dim, Attention(latent_dim, latent_dim, heads, head_dim, dropout)) for _ in range(depth)
         )
+        self.think = nn.ModuleList(PreNorm(latent_dim, FeedForward(latent_dim)) for _ in range(depth))
         self.write = PreNorm(dim, Attention(dim, latent_dim, cross_heads, head_dim), context_dim=latent_dim)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -81,7 +77,7 @@ class Perceiver(nn.Module):
         latents = self.latents.expand(len(tokens), -1, -1)
         latents = latents + self.read(latents, context=tokens, mask=mask)
         latents = latents + self.read_forward(latents)
-        for attention, forward in self.layers:
-            latents = latents + attention(latents)
-            latents = latents + forward(latents)
+        for attend, think in zip(self.attend, self.think, strict=True):
+            latents = latents + attend(latents)
+            latents = latents + think(latents)
         return self.write(tokens, context=latents), latents

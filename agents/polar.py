@@ -46,6 +46,8 @@ class PolarHead(nn.Module):
         )
         self.register_buffer("offsets", offsets, persistent=False)
 
+    offsets: Tensor
+
     def forward(
         self, features: list[Tensor], low: list[Tensor], high: list[Tensor], position: Tensor, context: Tensor | None
     ) -> Tensor:

@@ -27,10 +27,15 @@ class Tracker:
         if wandb != "disabled":
             os.environ.setdefault("WANDB_SILENT", "true")
             try:
-                import wandb as package
+                import wandb as package  # slow, and not needed by every run
 
                 self._wandb = package.init(
-                    project="manifield", name=folder.name, dir=str(folder), mode=wandb, config=config, resume="allow"
+                    project="manifield",
+                    name=folder.name,
+                    dir=str(folder),
+                    mode=wandb,  # type: ignore[arg-type]
+                    config=config,
+                    resume="allow",
                 )
             except Exception as error:  # W&B raises many kinds: no login, no network, no write permission
                 raise InputError(f"wandb={wandb} does not start ({error}): give wandb=disabled") from error

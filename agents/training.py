@@ -21,7 +21,8 @@ from agents.batching import Batcher
 from agents.checkpoint import latest_checkpoint, load_meta, load_optimiser, load_weights, save_checkpoint
 from agents.config import AgentConfig
 from agents.losses import policy_losses
-from agents.policy import Policy, Prediction, Targets, decode_position
+from agents.policy import Policy, decode_position
+from agents.tensors import Prediction, Targets
 from agents.tracking import Tracker
 from demos.augment import augment, thin
 from demos.dataset import KeyframeDataset, Sample
@@ -71,7 +72,8 @@ def run(config: DictConfig) -> None:
     parameters = sum(p.numel() for p in policy.parameters())
     print(f"agent: {parameters / 1e6:.2f} M parameters, {config.steps} steps of {config.batch} samples", flush=True)
 
-    with Tracker(folder, first, config.wandb, settings) as tracker, Progress("train", config.steps, "steps", first) as bar:
+    progress = Progress("train", config.steps, "steps", first)
+    with Tracker(folder, first, config.wandb, settings) as tracker, progress as bar:
         begin = time.perf_counter()
         for step in range(first, config.steps):
             samples = sampler.draw(step, settings["augmentation"], agent)

