@@ -54,7 +54,9 @@ def run(config: DictConfig) -> None:
 
     torch.manual_seed(config.seed)
     policy = Policy(agent, language.width)
-    optimiser = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(
+        policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     first = _resume(folder, settings, policy, optimiser)
     meta = {
         "language_identity": language.identity,

@@ -29,7 +29,7 @@ def transform(sample: Sample, T: np.ndarray) -> Sample:
     rotation = Rotation.from_matrix(T[:3, :3])
     return replace(
         sample,
-        points=(sample.points @ T[:3, :3].T + T[:3, 3]).astype(np.float32),
+        points=sample.points @ T[:3, :3].T.astype(np.float32) + T[:3, 3].astype(np.float32),
         tool_position=T[:3, :3] @ sample.tool_position + T[:3, 3],
         tool_quaternion=(rotation * Rotation.from_quat(sample.tool_quaternion)).as_quat(),
         position=T[:3, :3] @ sample.position + T[:3, 3],
@@ -55,9 +55,10 @@ def augment(
     """
     centre = (np.asarray(low) + np.asarray(high)) / 2
     for _ in range(tries):
-        moved = transform(sample, random_transform(rng, yaw, np.asarray(shift), centre))
-        if (moved.position > np.asarray(low) + margin).all() and (moved.position < np.asarray(high) - margin).all():
-            return moved
+        T = random_transform(rng, yaw, np.asarray(shift), centre)
+        goal = T[:3, :3] @ sample.position + T[:3, 3]
+        if (goal > np.asarray(low) + margin).all() and (goal < np.asarray(high) - margin).all():
+            return transform(sample, T)
     return sample
 
 

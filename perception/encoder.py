@@ -99,11 +99,11 @@ class PointEncoder(nn.Module):
         hidden = self.first(features)
         if self.film is not None and context is not None:
             scale, shift = self.film(context).chunk(2, dim=1)
-            hidden = hidden * (1 + scale[batch_index]) + shift[batch_index]
+            hidden = hidden * (1 + scale.index_select(0, batch_index)) + shift.index_select(0, batch_index)
         out = F.relu(self.second(F.relu(hidden))).float()
         if self.matches and context is not None:
             shape = (-1, self.matches, self.MATCH_WIDTH)
-            asked = self.word(context).view(shape)[batch_index]
+            asked = self.word(context).view(shape).index_select(0, batch_index)
             match = (self.colour(colours).view(shape) * asked).sum(dim=2).float() / self.MATCH_WIDTH**0.5
             out = torch.cat([out, match], dim=1)
         return out

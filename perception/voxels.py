@@ -81,10 +81,11 @@ def scatter_mean(
     """
     batch, cells = len(low), shape[0] * shape[1] * shape[2]
     index, inside = cell_index(points, batch_index, low, high, shape)
-    index, features, batch_index = index[inside], features[inside], batch_index[inside]
     flat = ((batch_index * shape[0] + index[:, 0]) * shape[1] + index[:, 1]) * shape[2] + index[:, 2]
-    total = features.new_zeros(batch * cells, features.shape[1]).index_add_(0, flat, features)
-    count = features.new_zeros(batch * cells).index_add_(0, flat, features.new_ones(len(flat)))
+    # Points outside go to one cell too many: cheaper than leaving them out, whose gradient is a slow scatter.
+    flat = torch.where(inside, flat, batch * cells)
+    total = features.new_zeros(batch * cells + 1, features.shape[1]).index_add(0, flat, features)[:-1]
+    count = torch.bincount(flat, minlength=batch * cells + 1)[:-1].to(features.dtype)
     mean = total / count.clamp(min=1)[:, None]
     return mean.view(batch, *shape, -1).permute(0, 4, 1, 2, 3), count.view(batch, 1, *shape)
 
