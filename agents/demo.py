@@ -22,7 +22,7 @@ def run(config: DictConfig) -> None:
     learning = [f"data={config.data}", f"run={config.run}", f"steps={config.steps}", f"seed={config.seed}"]
     jobs = [
         ("collect", collect.run, [*recording, tasks]),
-        ("train", training.run, [*learning, tasks, f"threads={config.workers}"]),
+        ("train", training.run, [*learning, tasks, f"threads={config.workers}", "wandb=disabled"]),
         ("evaluate", evaluation.run, [*where, f"episodes={config.episodes}"]),
         ("evaluate", evaluation.run, [*where, f"episodes={config.baseline_episodes}", "policy=untrained"]),
         ("evaluate", evaluation.run, [*where, f"episodes={config.baseline_episodes}", "policy=random"]),

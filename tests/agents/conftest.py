@@ -76,8 +76,10 @@ def train_config(tiny_data: Path, tmp_path: Path):
     from manifield.configuration import compose
 
     def make(*words: str):
-        words = (f"data={tiny_data}", f"run={tmp_path / 'run'}", "batch=2", "threads=1", "log_every=1", *words)
-        config = OmegaConf.to_container(compose("train", list(words)))
+        quick = {"data": tiny_data, "run": tmp_path / "run", "batch": 2, "threads": 1, "log_every": 1}
+        given = {word.split("=", 1)[0] for word in words}
+        defaults = [f"{k}={v}" for k, v in {**quick, "wandb": "disabled"}.items() if k not in given]
+        config = OmegaConf.to_container(compose("train", [*defaults, *words]))
         config["agent"] = {**config["agent"], **TINY}
         return OmegaConf.create(config)
 

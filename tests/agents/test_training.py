@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,11 @@ from safetensors.torch import load_file
 
 from agents import training
 from agents.checkpoint import find_checkpoint, latest_checkpoint
+from agents.config import AgentConfig
+from agents.policy import Policy
+from agents.training import Sampler
+from demos.dataset import KeyframeDataset
+from demos.transitions import Conventions
 from manifield.errors import InputError
 
 
@@ -126,3 +132,49 @@ def test_kill_9_leaves_no_half_checkpoint_and_the_run_goes_on(train_config, tmp_
     training.run(train_config("steps=60", "checkpoint_every=60", f"run={tmp_path / 'whole'}"))
     assert reached >= 1
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_a_batch_holds_as_many_samples_as_asked_for(train_config, monkeypatch):
+    """Regression for the published defect 9: the batch was 1 whatever the config said."""
+    sizes = []
+    forward = Policy.forward
+
+    def count(self, batch, *rest):
+        sizes.append((len(batch.words), len(batch.batch_index.unique())))
+        return forward(self, batch, *rest)
+
+    monkeypatch.setattr(Policy, "forward", count)
+    training.run(train_config("steps=2", "batch=3"))
+    assert sizes == [(3, 3), (3, 3)]
+
+
+def test_an_error_in_loading_stops_the_training_and_names_the_file(train_config, tiny_data, tmp_path):
+    """Regression for the published defect 9: exceptions in data loading were swallowed."""
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    for picture in data.glob("push_buttons/all_variations/episodes/episode0/front_depth/*.png"):
+        picture.write_bytes(picture.read_bytes()[:60])
+    with pytest.raises(InputError, match=r"episode0/front_depth/\d+\.png"):
+        training.run(train_config("steps=20", f"data={data}"))
+
+
+def test_sampling_is_balanced_and_needs_no_memory_of_earlier_steps(train_config, tiny_data):
+    config = train_config()
+    settings = OmegaConf.to_container(config)
+    agent = AgentConfig.from_mapping(settings["agent"])
+    dataset = KeyframeDataset.open(tiny_data, agent, Conventions(every=None))
+    sampler = Sampler(dataset, seed=0, batch=2, first_keyframe_weight=3.0)
+    for task in dataset.tasks:
+        chosen = [p for p, t in zip(sampler.probability, dataset.task_of, strict=True) if t == task]
+        assert sum(chosen) == pytest.approx(0.5)
+    late = [s.name for s in sampler.draw(7, settings["augmentation"], agent)]
+    assert late == [s.name for s in Sampler(dataset, 0, 2, 3.0).draw(7, settings["augmentation"], agent)]
+
+
+def test_weights_and_biases_offline(train_config, tmp_path):
+    training.run(train_config("steps=1", "wandb=offline"))
+    assert list((tmp_path / "run/wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_weights_and_biases_mode_is_checked(train_config):
+    with pytest.raises(InputError, match="wandb mode.*did you mean offline"):
+        training.run(train_config("wandb=ofline"))

@@ -1,0 +1,116 @@
+"""The measuring itself is measured: an expert scores, chance does not, and the number of workers changes nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from agents import evaluation, training
+from agents.offline import evaluate_offline
+from manifield.configuration import compose
+from manifield.errors import InputError
+
+
+@pytest.fixture
+def trained(train_config, tmp_path) -> Path:
+    """A run of a tiny agent that has seen two steps."""
+    training.run(train_config("steps=2"))
+    return tmp_path / "run"
+
+
+def evaluate(run: Path, *words: str) -> dict:
+    config = compose("evaluate", [f"run={run}", "episodes=2", "split=dev", "max_actions=4", *words])
+    evaluation.run(config)
+    return json.loads((run / "evaluation" / (config.name or config.policy) / "results.json").read_text())
+
+
+def episodes(run: Path, name: str) -> dict:
+    lines = (run / "evaluation" / name / "episodes.jsonl").read_text().splitlines()
+    return {(e["task"], e["index"]): e for e in map(json.loads, lines)}
+
+
+def timeless(episode: dict) -> dict:
+    return {k: v for k, v in episode.items() if k != "seconds_per_action"}
+
+
+def test_expert_scores_chance_does_not_and_workers_do_not_matter(trained):
+    assert evaluate(trained, "policy=expert", "max_actions=6", "workers=1")["mean_success"] == 1.0
+    one = evaluate(trained, "name=one", "policy=random", "workers=1")
+    two = evaluate(trained, "name=two", "policy=random", "workers=2")
+    assert one["mean_success"] == 0 and one["tasks"] == two["tasks"]
+    assert episodes(trained, "one") == episodes(trained, "two")
+
+
+def test_an_interrupted_evaluation_goes_on_with_what_is_missing(trained):
+    evaluate(trained, "workers=1")
+    whole = episodes(trained, "trained")
+    log = trained / "evaluation/trained/episodes.jsonl"
+    lines = log.read_text().splitlines()
+    log.write_text("\n".join([*lines[:2], lines[2][:40]]))  # killed while it wrote the third line
+    evaluate(trained, "workers=1")
+    again = episodes(trained, "trained")
+    assert {k: timeless(v) for k, v in again.items()} == {k: timeless(v) for k, v in whole.items()}
+    kept = [k for k in whole if again[k] == whole[k]]
+    assert len(kept) >= 2  # played once only: even their times are the same
+
+
+def test_another_checkpoint_starts_anew(trained, train_config):
+    evaluate(trained, "workers=1", "episodes=1")
+    identity = trained / "evaluation/trained/identity.json"
+    before = json.loads(identity.read_text())
+    assert before["checkpoint"].endswith("step_000002")
+    evaluate(trained, "workers=1", "episodes=1", "seed=5")
+    assert json.loads(identity.read_text())["seed"] == 5
+    assert all(e["seed"] for e in episodes(trained, "trained").values())
+
+
+def test_offline_table(trained, tiny_data):
+    config = compose("evaluate", [f"run={trained}", f"data={tiny_data}"])
+    evaluation.run(config)
+    table = json.loads((trained / "offline/results.json").read_text())["tasks"]
+    assert set(table) == {"open_drawer", "push_buttons", "all"}
+    assert table["all"]["translation_cm_median"] > 0 and 0 <= table["all"]["gripper_accuracy"] <= 1
+
+
+def test_offline_errors_of_a_perfect_agent_are_zero(tiny_data):
+    """The measure itself: an agent that answers with the demonstrated key-frames has no error."""
+    from types import SimpleNamespace
+
+    from demos.dataset import KeyframeDataset
+    from demos.transitions import Conventions
+    from envs.interface import Action
+
+    sight = SimpleNamespace(low=(-0.3, -0.5, 0.6), high=(0.7, 0.5, 1.6), cameras=None, spacing=0.0)
+    dataset = KeyframeDataset.open(tiny_data, sight, Conventions(every=None, horizon=10))
+
+    class Perfect:
+        def predict(self, samples, instructions):
+            return [Action(s.position, s.quaternion, s.gripper_open, s.ignore_collisions) for s in samples], None
+
+    row = evaluate_offline(Perfect(), dataset)["all"]
+    assert row["translation_cm_median"] == 0 and row["rotation_deg_p90"] == pytest.approx(0, abs=1e-4)
+    assert row["gripper_accuracy"] == row["collision_accuracy"] == 1
+
+
+def test_bad_words_are_one_line(trained, tmp_path):
+    with pytest.raises(InputError, match="did you mean trained"):
+        evaluate(trained, "policy=traind")
+    with pytest.raises(InputError, match="no checkpoint"):
+        evaluate(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="open_drawer"):
+        evaluate(trained, "tasks=open_drawr", "workers=1")
+
+
+def test_demo_runs_through(tmp_path, monkeypatch):
+    """Every job of `manifield demo` in a row, as small as can be."""
+    from agents import demo, report
+
+    words = ["tasks=[push_buttons]", "demonstrations=1", "episodes=1", "baseline_episodes=1", "steps=2", "workers=1"]
+    config = compose("demo", [*words, f"data={tmp_path / 'data'}", f"run={tmp_path / 'demo'}", "split=dev"])
+    demo.run(config)
+    assert "push_buttons" in report.summary_table(tmp_path / "demo")
+    assert len((tmp_path / "demo/commands.txt").read_text().splitlines()) == 6
+    assert OmegaConf.load(tmp_path / "demo/config.yaml").steps == 2
+    page = (tmp_path / "demo/report.html").read_text()
+    assert "push_buttons" in page and "http://" not in page.replace("http://www.w3.org", "")
