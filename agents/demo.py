@@ -7,7 +7,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from agents import evaluation, report, training
+from agents import evaluation, training
+from agents.report import page
 from demos import collect
 from manifield.configuration import compose
 from manifield.progress import duration
@@ -26,7 +27,7 @@ def run(config: DictConfig) -> None:
         ("evaluate", evaluation.run, [*where, f"episodes={config.episodes}"]),
         ("evaluate", evaluation.run, [*where, f"episodes={config.baseline_episodes}", "policy=untrained"]),
         ("evaluate", evaluation.run, [*where, f"episodes={config.baseline_episodes}", "policy=random"]),
-        ("report", report.run, [f"run={config.run}"]),
+        ("report", page.run, [f"run={config.run}"]),
     ]
     commands = [" ".join(["manifield", verb, *words]) for verb, _, words in jobs]
     Path(config.run).mkdir(parents=True, exist_ok=True)
@@ -34,6 +35,6 @@ def run(config: DictConfig) -> None:
     for number, ((verb, job, words), command) in enumerate(zip(jobs, commands, strict=True)):
         print(f"[{number + 1}/{len(jobs)} · {duration(time.monotonic() - begin)}] {command}", flush=True)
         job(compose(verb, words))
-    print(f"\n{report.summary_table(Path(config.run))}\n")
+    print(f"\n{page.summary_table(Path(config.run))}\n")
     print(f"report: {(Path(config.run) / 'report.html').resolve()}")
     print(f"took {duration(time.monotonic() - begin)}")

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from agents.agent import Agent
 from agents.checkpoint import find_checkpoint, load_meta
 from agents.offline import run_offline
-from agents.pictures import draw_keyframe, film_strip, overlay_heat, png_bytes, upscale
+from agents.report.pictures import draw_keyframe, film_strip, overlay_heat, png_bytes, upscale
 from agents.statistics import wilson_interval
 from demos.collect import make_environment
 from envs.interface import Action, Environment, NoExpert, Observation

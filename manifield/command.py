@@ -26,7 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "collect": ("record demonstrations of the expert in simulation", "demos.collect:run"),
     "train": ("train a policy on demonstrations, recorded here or by RLBench", "agents.training:run"),
     "evaluate": ("measure a policy: unseen episodes in simulation, or held-back recordings", "agents.evaluation:run"),
-    "report": ("write a run's results as one self-contained HTML page", "agents.report:run"),
+    "report": ("write a run's results as one self-contained HTML page", "agents.report.page:run"),
     "demo": ("all of the above in a row, on two cores in less than 20 minutes", "agents.demo:run"),
 }
 

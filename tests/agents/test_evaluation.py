@@ -104,12 +104,13 @@ def test_bad_words_are_one_line(trained, tmp_path):
 
 def test_demo_runs_through(tmp_path, monkeypatch):
     """Every job of `manifield demo` in a row, as small as can be."""
-    from agents import demo, report
+    from agents import demo
+    from agents.report.page import summary_table
 
     words = ["tasks=[push_buttons]", "demonstrations=1", "episodes=1", "baseline_episodes=1", "steps=2", "workers=1"]
     config = compose("demo", [*words, f"data={tmp_path / 'data'}", f"run={tmp_path / 'demo'}", "split=dev"])
     demo.run(config)
-    assert "push_buttons" in report.summary_table(tmp_path / "demo")
+    assert "push_buttons" in summary_table(tmp_path / "demo")
     assert len((tmp_path / "demo/commands.txt").read_text().splitlines()) == 6
     assert OmegaConf.load(tmp_path / "demo/config.yaml").steps == 2
     page = (tmp_path / "demo/report.html").read_text()

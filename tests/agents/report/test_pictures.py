@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents.pictures import data_uri, draw_keyframe, film_strip, overlay_heat, png_bytes, upscale
+from agents.report.pictures import data_uri, draw_keyframe, film_strip, overlay_heat, png_bytes, upscale
 from envs.interface import CameraView
 from perception.cameras import intrinsics_from_fov, look_at, project
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from agents.charts import Bar, Group, Series, line_chart, rate_bars, stacked_bars
+from agents.report.charts import Bar, Group, Series, line_chart, rate_bars, stacked_bars
 
 
 def test_bars_are_as_long_as_their_rates() -> None:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents.report import summary_table, write_report
-from agents.run_folder import read_run
+from agents.report.page import summary_table, write_report
+from agents.report.run_folder import read_run
+from agents.report.strips import pick
 from agents.statistics import wilson_interval
-from agents.strips import pick
 from manifield import command
 from manifield.errors import InputError
 

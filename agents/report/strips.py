@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from agents.pictures import data_uri
-from agents.run_folder import RunFolder
+from agents.report.pictures import data_uri
+from agents.report.run_folder import RunFolder
 from manifield.errors import InputError
 
 QUALITY = 82  # of WebP: a strip of four frames takes about 25 kB, a fifth of its PNG

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from agents import charts
-from agents.run_folder import Evaluation, RunFolder, TaskResult
-from agents.summary import first_choice, interval, mean_choice, percent
+from agents.report import charts
+from agents.report.run_folder import Evaluation, RunFolder, TaskResult
+from agents.report.summary import first_choice, interval, mean_choice, percent
 
 NOT_RUN = '<p class="absent">not run</p>'
 SERIES = 5  # colours that the page defines as --series-0 …

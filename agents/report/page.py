@@ -9,10 +9,10 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from agents import report_sections as sections
-from agents.run_folder import RunFolder, read_run
-from agents.strips import strips_section
-from agents.summary import percent, summary_table
+from agents.report import sections
+from agents.report.run_folder import RunFolder, read_run
+from agents.report.strips import strips_section
+from agents.report.summary import percent, summary_table
 from manifield.progress import duration
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run", "summary_table", "write_report"]
 
-TEMPLATE = Path(__file__).with_name("report_template.html")
+TEMPLATE = Path(__file__).with_name("template.html")
 
 
 def run(config: DictConfig) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from agents.run_folder import RunFolder, TaskResult, read_run
+from agents.report.run_folder import RunFolder, TaskResult, read_run
 
 
 def summary_table(run: str | Path | RunFolder) -> str:
