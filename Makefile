@@ -47,8 +47,8 @@ check: ## look whether this machine has what is needed
 $(STAMP): pyproject.toml
 	@$(MAKE) --no-print-directory check
 	@echo "== installing into $(VENV) (once; 1 to 2 minutes with a CPU build of torch, longer with CUDA)"
-	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -e '.[dev]' \
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input $(PIP_ARGS) -e '.[dev]' \
 		|| { echo "The installation failed; what is installed is kept, so run the same command again after mending it."; exit 2; }
 	@touch $(STAMP)
 

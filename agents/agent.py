@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Agent:
 
     def __init__(self, policy: Policy, language: LanguageEncoder, meta: dict[str, Any]) -> None:
         self.policy, self.meta = policy.eval(), meta
+        self.sight = replace(policy.config, cameras=tuple(meta["cameras"]))  # the ones it was trained with
         self.batcher = Batcher(policy.config, language)
         self.bf16 = meta.get("config", {}).get("precision") == "bf16"
 
@@ -36,8 +38,8 @@ class Agent:
 
     def act(self, observation: Observation, instruction: str, number: int) -> tuple[Action, Prediction]:
         """The next key-frame, after `number` others; and the network's whole answer, for pictures."""
-        config = self.policy.config
-        sample = make_sample(observation, time_feature(number, config.horizon), config, [instruction])
+        time = time_feature(number, self.sight.horizon)
+        sample = make_sample(observation, time, self.sight, [instruction])
         actions, prediction = self.predict([sample], [instruction])
         return actions[0], prediction
 

@@ -2,7 +2,7 @@
 
 RUN/checkpoints/step_000400/
     model.safetensors      weights
-    agent.json             agent config, language encoder's identity, time horizon, tasks, versions, metrics
+    agent.json             agent config, language encoder's identity, cameras, tasks, training config, versions
     training.safetensors   optimiser state, to go on from here
 """
 
@@ -46,12 +46,19 @@ def save_checkpoint(
     for path in draft.iterdir():
         with path.open("rb+") as file:
             os.fsync(file.fileno())
-    if final.exists():
-        shutil.rmtree(final)
+    _remove(final)
     draft.rename(final)
     for _, old in _checkpoints(run)[:-keep]:
-        shutil.rmtree(old)
+        _remove(old)
     return final
+
+
+def _remove(checkpoint: Path) -> None:
+    """Delete under another name: a kill in the middle leaves no half folder that looks like a checkpoint."""
+    if checkpoint.exists():
+        doomed = checkpoint.with_name(f".writing_old_{checkpoint.name}")
+        checkpoint.rename(doomed)
+        shutil.rmtree(doomed)
 
 
 def _checkpoints(run: Path) -> list[tuple[int, Path]]:

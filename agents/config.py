@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from manifield.errors import InputError, choose
@@ -69,6 +69,20 @@ class AgentConfig:
         choose(self.proprioception, ("pose", "peract"), "agent.proprioception")
         if not all(a < b for a, b in zip(self.low, self.high, strict=True)):
             raise InputError(f"agent.low {self.low} must lie below agent.high {self.high} on every axis")
+        if not self.stages or self.stages[0].size is not None:
+            raise InputError("agent.stages must begin with a stage over the whole box (size: null)")
+        if self.rotation_bins % 2:
+            raise InputError(
+                f"agent.rotation_bins={self.rotation_bins}: give an even number, half a turn is half of it"
+            )
+        for number, stage in enumerate(self.stages):
+            where = f"agent.stages[{number}]"
+            if len(stage.shape) != 3 or min(stage.shape) < 1:
+                raise InputError(f"{where}.shape={list(stage.shape)}: give cells along x, y and z")
+            if stage.matches and (stage.matches >= stage.points or not self.context):
+                raise InputError(f"{where}.matches={stage.matches}: needs more points than that, and agent.context > 0")
+            if stage.perceiver and stage.perceiver.tokens % 2:
+                raise InputError(f"{where}.perceiver.tokens={stage.perceiver.tokens}: give an even number")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> AgentConfig:
@@ -84,7 +98,8 @@ class AgentConfig:
             stages.append(StageConfig(**stage))
         data.update(stages=tuple(stages), low=tuple(data["low"]), high=tuple(data["high"]))
         if data.get("cameras"):
-            data["cameras"] = tuple(data["cameras"])
+            cameras = data["cameras"]
+            data["cameras"] = (cameras,) if isinstance(cameras, str) else tuple(cameras)
         return cls(**data)
 
     def to_mapping(self) -> dict[str, Any]:
@@ -96,4 +111,7 @@ def _known(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
     names = [f.name for f in fields(kind)]
     for key in values:
         choose(key, names, f"key in {where}")
+    for needed in fields(kind):
+        if needed.default is MISSING and needed.default_factory is MISSING and needed.name not in values:
+            raise InputError(f"{where} lacks {needed.name}")
     return dict(values)

@@ -12,20 +12,25 @@ from agents.actions import rotation_error
 from agents.agent import Agent
 from demos.dataset import KeyframeDataset
 from demos.transitions import Conventions
+from manifield.files import write_whole
+from manifield.progress import Progress
 
 COLUMNS = ("transitions", "translation_cm_median", "translation_cm_p90", "rotation_deg_median", "rotation_deg_p90",
            "gripper_accuracy", "collision_accuracy")  # fmt: skip
 
 
-def evaluate_offline(agent: Agent, dataset: KeyframeDataset) -> dict[str, dict[str, float]]:
+def evaluate_offline(agent: Agent, dataset: KeyframeDataset) -> dict[str, dict[str, float | None]]:
     """Errors of every transition at its key-frames, by task and over all: see `COLUMNS` (cm, degrees, shares).
 
-    Every phrasing of an episode's instruction counts as a transition of its own.
+    Every phrasing of an episode's instruction counts as a transition of its own. Collision accuracy is None where the
+    data has no collision flags.
     """
-    rows: list[tuple[str, float, float, bool, bool]] = []
+    rows: list[tuple[str, float, float, bool, float]] = []
+    progress = Progress("evaluate", len(dataset), "transitions")
     for index in range(len(dataset)):
         sample = dataset[index]
         actions, _ = agent.predict([sample] * len(sample.descriptions), sample.descriptions)
+        progress.advance(1)
         for action in actions:
             rows.append(
                 (
@@ -33,9 +38,12 @@ def evaluate_offline(agent: Agent, dataset: KeyframeDataset) -> dict[str, dict[s
                     100 * float(np.linalg.norm(action.position - sample.position)),
                     float(np.degrees(rotation_error(action.quaternion, sample.quaternion))),
                     action.gripper_open == sample.gripper_open,
-                    action.ignore_collisions == sample.ignore_collisions,
+                    np.nan
+                    if sample.ignore_collisions is None
+                    else action.ignore_collisions == sample.ignore_collisions,
                 )
             )
+    progress.close()
     table = {}
     for task in [*dataset.tasks, "all"]:
         chosen = [row[1:] for row in rows if task in ("all", row[0])]
@@ -50,7 +58,7 @@ def evaluate_offline(agent: Agent, dataset: KeyframeDataset) -> dict[str, dict[s
                     float(np.median(degrees)),
                     float(np.percentile(degrees, 90)),
                     float(gripper.mean()),
-                    float(collision.mean()),
+                    float(np.nanmean(collision)) if np.isfinite(collision).any() else None,
                 ),
                 strict=True,
             )
@@ -58,24 +66,25 @@ def evaluate_offline(agent: Agent, dataset: KeyframeDataset) -> dict[str, dict[s
     return table
 
 
-def run_offline(agent: Agent, config: dict[str, Any], out: Path) -> dict[str, dict[str, float]]:
+def run_offline(agent: Agent, config: dict[str, Any], out: Path) -> dict[str, dict[str, float | None]]:
     """Evaluate on the episodes in config["data"], print the table, write it to `out`/results.json."""
     conventions = Conventions(
         horizon=agent.policy.config.horizon, **{**agent.meta["config"]["transitions"], "every": None}
     )
     dataset = KeyframeDataset.open(
-        Path(config["data"]), agent.policy.config, conventions, config["tasks"], config["select"], cache=False
+        Path(config["data"]), agent.sight, conventions, config["tasks"], config["select"], cache=False
     )
     print(dataset.summary(), flush=True)
     table = evaluate_offline(agent, dataset)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").write_text(json.dumps({"tasks": table, "data": config["data"]}, indent=1))
+    write_whole(out / "results.json", json.dumps({"tasks": table, "data": config["data"]}, indent=1))
     print(f"{'task':30}{'n':>5}{'translation cm':>22}{'rotation °':>20}{'gripper':>9}{'collision':>10}")
     print(f"{'':35}{'median':>12}{'90 %':>10}{'median':>11}{'90 %':>9}")
     for task, row in table.items():
         print(
             f"{task:30}{row['transitions']:5.0f}{row['translation_cm_median']:12.2f}{row['translation_cm_p90']:10.2f}"
             f"{row['rotation_deg_median']:11.1f}{row['rotation_deg_p90']:9.1f}"
-            f"{row['gripper_accuracy']:9.0%}{row['collision_accuracy']:10.0%}"
+            f"{row['gripper_accuracy']:9.0%}"
+            + (f"{'–':>10}" if row["collision_accuracy"] is None else f"{row['collision_accuracy']:10.0%}")
         )
     return table

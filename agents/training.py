@@ -22,18 +22,21 @@ from agents.checkpoint import latest_checkpoint, load_meta, load_optimiser, load
 from agents.config import AgentConfig
 from agents.losses import policy_losses
 from agents.policy import Policy, decode_position
-from agents.tensors import Prediction, Targets
+from agents.tensors import UNKNOWN, Prediction, Targets
 from agents.tracking import Tracker
 from demos.augment import augment, thin
 from demos.dataset import KeyframeDataset, Sample
 from demos.transitions import Conventions
-from manifield.errors import InputError
+from manifield.errors import InputError, choose, within
+from manifield.files import only_writer, write_whole
 from manifield.progress import Progress
 from manifield.versions import versions
 from perception.language import make_language_encoder
 
-WHAT_A_RUN_IS = ("agent", "data", "tasks", "select", "batch", "learning_rate", "weight_decay", "warmup", "seed",
-                 "augmentation", "first_keyframe_weight", "transitions", "steps", "precision")  # fmt: skip
+WHAT_A_RUN_IS = (
+    *("agent", "data", "tasks", "select", "episodes", "transitions", "augmentation", "first_keyframe_weight"),
+    *("steps", "batch", "learning_rate", "weight_decay", "warmup", "clip", "precision", "threads", "seed"),
+)
 """Config keys that a resumed run must share with the run it goes on from."""
 
 
@@ -41,50 +44,66 @@ def run(config: DictConfig) -> None:
     """Train as `configs/train.yaml` says; goes on where the run's folder stands."""
     folder = Path(config.run)
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    choose(config.precision, ("bf16", "float32"), "precision")
+    within(config, steps=(1, 10**9), batch=(1, 10**5), threads=(1, 1024), seed=(0, 2**31), keep=(1, 10**6))
+    within(config, log_every=(1, 10**9), checkpoint_every=(1, 10**9), learning_rate=(0, 10), warmup=(0, 10**9))
+    within(config, first_keyframe_weight=(1e-3, 1e3))
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     agent = AgentConfig.from_mapping(settings["agent"])
-    language = make_language_encoder(**agent.language)
-    batcher = Batcher(agent, language)
     conventions = Conventions(horizon=agent.horizon, **settings["transitions"])
     dataset = KeyframeDataset.open(
-        Path(config.data), agent, conventions, tasks=settings["tasks"], select=settings["select"]
+        Path(config.data), agent, conventions, settings["tasks"], settings["select"], config.cache
     )
     print(dataset.summary(), flush=True)
-
+    language = make_language_encoder(**agent.language)
     torch.manual_seed(config.seed)
     policy = Policy(agent, language.width)
     optimiser = torch.optim.AdamW(
         policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    first = _resume(folder, settings, policy, optimiser)
-    meta = {
-        "language_identity": language.identity,
-        "tasks": dataset.tasks,
-        "cameras": list(dataset.cameras),
-        "image_size": dataset.image_size,
-        "seed": config.seed,
-        "config": settings,
-        "versions": versions(),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
-    (folder / "versions.json").write_text(json.dumps(versions(), indent=1))
-    sampler = Sampler(dataset, config.seed, config.batch, config.first_keyframe_weight)
-    parameters = sum(p.numel() for p in policy.parameters())
-    print(f"agent: {parameters / 1e6:.2f} M parameters, {config.steps} steps of {config.batch} samples", flush=True)
+    with only_writer(folder, "train", "run"):
+        meta = {
+            "language_identity": language.identity,
+            "tasks": dataset.tasks,
+            "cameras": list(dataset.cameras),
+            "image_size": dataset.image_size,
+            "seed": config.seed,
+            "config": {**settings, "episodes": [f"{e.task}/{e.path.name}" for e in dataset.episodes.values()]},
+            "versions": versions(),
+        }
+        first = _resume(folder, meta["config"], policy, optimiser)
+        write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))
+        write_whole(folder / "versions.json", json.dumps(versions(), indent=1))
+        parameters = sum(p.numel() for p in policy.parameters())
+        print(f"agent: {parameters / 1e6:.2f} M parameters, {config.steps} steps of {config.batch} samples", flush=True)
+        with Tracker(folder, first, config.wandb, settings) as tracker:
+            _train(config, policy, optimiser, Batcher(agent, language), dataset, tracker, meta, first)
 
-    progress = Progress("train", config.steps, "steps", first)
-    with Tracker(folder, first, config.wandb, settings) as tracker, progress as bar:
-        begin = time.perf_counter()
+
+def _train(
+    config: DictConfig,
+    policy: Policy,
+    optimiser: torch.optim.Optimizer,
+    batcher: Batcher,
+    dataset: KeyframeDataset,
+    tracker: Tracker,
+    meta: dict[str, Any],
+    first: int,
+) -> None:
+    """The loop from step `first` on, with rows of metrics and checkpoints."""
+    folder, agent, augmentation = Path(config.run), policy.config, meta["config"]["augmentation"]
+    sampler = Sampler(dataset, config.seed, config.batch, config.first_keyframe_weight)
+    begin = time.perf_counter()
+    with Progress("train", config.steps, "steps", first) as progress:
         for step in range(first, config.steps):
-            samples = sampler.draw(step, settings["augmentation"], agent)
+            samples = sampler.draw(step, augmentation, agent)
             losses, prediction, targets = training_step(policy, optimiser, batcher, samples, step, config)
             total = sum(float(v) for v in losses.values())
             if not math.isfinite(total):
                 names = ", ".join(s.name for s in samples)
                 raise InputError(f"loss is not finite at step {step + 1} (samples {names}); last checkpoint kept")
-            bar.advance(1, loss=total)
+            progress.advance(1, loss=total)
             if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
                 rate = (step + 1 - first) * config.batch / (time.perf_counter() - begin)
                 row = {"loss": total, **{f"loss_{k}": float(v) for k, v in losses.items()}}
@@ -150,14 +169,16 @@ class Sampler:
 
 
 def training_metrics(prediction: Prediction, targets: Targets) -> dict[str, float]:
-    """Accuracies on the training batch: share of coarse positions within two cells, of gripper, of collision."""
+    """On the augmented batch: median error of the coarse position in cm, accuracy of gripper and collision."""
     with torch.no_grad():
-        coarse = decode_position(prediction.q[0], prediction.low[0], prediction.high[0], True)
+        coarse = decode_position(prediction.q[0], prediction.low[0], prediction.high[0], soft=True)
         error = (coarse - targets.position).norm(dim=1)
+        known = targets.collision != UNKNOWN
+        collision = (prediction.collision.argmax(1) == targets.collision)[known]
         return {
             "train_coarse_cm": float(error.median()) * 100,
             "train_gripper": float((prediction.gripper.argmax(1) == targets.gripper).float().mean()),
-            "train_collision": float((prediction.collision.argmax(1) == targets.collision).float().mean()),
+            **({"train_collision": float(collision.float().mean())} if len(collision) else {}),
         }
 
 
@@ -170,10 +191,15 @@ def _resume(folder: Path, settings: dict[str, Any], policy: Policy, optimiser: t
     for key in WHAT_A_RUN_IS:
         if meta["config"].get(key) != settings.get(key):
             raise InputError(
-                f"{folder} holds a run with another {key} ({meta['config'].get(key)}, now {settings.get(key)}): "
-                "give another run=, or remove the folder"
+                f"{folder} holds a run with another {key} ({_short(meta['config'].get(key))}, now "
+                f"{_short(settings.get(key))}): give another run=, or remove the folder"
             )
     load_weights(policy, checkpoint)
     load_optimiser(optimiser, checkpoint)
     print(f"going on from {checkpoint}", flush=True)
     return int(meta["step"])
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -95,7 +95,7 @@ class KeyframeDataset(Dataset[Sample]):
         cache: keep decoded samples in memory (about 0.2 MB each with 7 mm spacing).
 
     Raises:
-        InputError: episodes lack a camera or have different picture sizes; a goal lies outside the agent's box.
+        InputError: episodes have different cameras or picture sizes; a goal lies outside the agent's box.
     """
 
     def __init__(self, episodes: Sequence[Episode], sight: Sight, conventions: Conventions, cache: bool = True) -> None:
@@ -118,7 +118,7 @@ class KeyframeDataset(Dataset[Sample]):
         sight: Sight,
         conventions: Conventions,
         tasks: Sequence[str] | str | None = None,
-        select: Sequence[int] | None = None,
+        select: Sequence[int] | int | None = None,
         cache: bool = True,
     ) -> KeyframeDataset:
         """All episodes below `root`, or those of some tasks, or those with some numbers (episodeN).
@@ -129,9 +129,12 @@ class KeyframeDataset(Dataset[Sample]):
         tasks = [tasks] if isinstance(tasks, str) else tasks
         paths = [p for task in tasks for p in find_episodes(root, task)] if tasks else find_episodes(root)
         if select is not None:
-            paths = [p for p in paths if int(p.name.removeprefix("episode")) in set(select)]
-            if not paths:
-                raise InputError(f"select={list(select)}: '{root}' has no episode with such a number")
+            wanted = {select} if isinstance(select, int) else set(select)
+            there = {int(p.name.removeprefix("episode")) for p in paths}
+            if not wanted <= there:
+                missing = ", ".join(map(str, sorted(wanted - there)))
+                raise InputError(f"select: '{root}' has no episode {missing}, only {min(there)} to {max(there)}")
+            paths = [p for p in paths if int(p.name.removeprefix("episode")) in wanted]
         return cls([open_episode(p) for p in paths], sight, conventions, cache)
 
     def __len__(self) -> int:
@@ -187,4 +190,9 @@ def _common_size(episodes: Sequence[Episode], cameras: Sequence[str]) -> tuple[i
         for camera in cameras:
             if camera not in episode.cameras:
                 raise InputError(f"{episode.path} has no camera '{camera}', only {', '.join(episode.cameras)}")
+        if episode.image_size != episodes[0].image_size:
+            raise InputError(
+                f"{episode.path} has pictures of {episode.image_size}, {episodes[0].path} of {episodes[0].image_size} "
+                "(height, width): train on one size"
+            )
     return episodes[0].image_size

@@ -11,6 +11,7 @@ import numpy as np
 from demos.keyframes import find_keyframes
 from envs.interface import Environment, NoExpert, Observation
 from envs.seeds import episode_seed, episode_variation
+from manifield.workers import Stopped
 
 SPLIT = "train"  # evaluation draws from the other splits, so that no recorded scene is ever one of its
 ATTEMPTS_PER_EPISODE = 1000  # distance between the scene numbers of two episodes
@@ -24,10 +25,6 @@ class Recording:
     descriptions: list[str]
     variation: int
     facts: dict[str, Any]
-
-
-class Stopped(Exception):
-    """Somebody asked to stop in the middle of an episode."""
 
 
 def record_episode(
@@ -48,7 +45,7 @@ def record_episode(
     Raises:
         Stopped: `stopping()` became true.
     """
-    variation = episode_variation(seed, environment.task, index, environment.variation_count())
+    variation = episode_variation("train", seed, environment.task, index, environment.variation_count())
     rejected: list[str] = []
     for attempt in range(attempts):
         scene = episode_seed(SPLIT, seed, environment.task, index * ATTEMPTS_PER_EPISODE + attempt)

@@ -22,7 +22,8 @@ def episode_seed(split: str, seed: int, task: str, index: int) -> int:
     return SPLITS.index(split) << 60 | int(words[0]) >> 4
 
 
-def episode_variation(seed: int, task: str, index: int, count: int) -> int:
-    """Variation of episode `index`: a shuffled cycle, so that n episodes cover the `count` variations evenly."""
-    order = np.random.default_rng([seed, crc32(task.encode())]).permutation(count)
+def episode_variation(split: str, seed: int, task: str, index: int, count: int) -> int:
+    """Variation of episode `index`: a shuffled cycle, another one per split, so that n episodes cover the `count`
+    variations evenly and those of `test` are not just those demonstrated."""
+    order = np.random.default_rng([seed, crc32(task.encode()), SPLITS.index(split)]).permutation(count)
     return int(order[index % count])

@@ -39,6 +39,8 @@ SYSTEM_ERRORS = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EACCES: "permission denied",
     errno.EPERM: "operation not permitted",
+    errno.EEXIST: "it exists already, and is no folder",
+    errno.ENOTDIR: "a folder is needed where a file is",
     errno.EROFS: "the file system is read-only",
 }
 

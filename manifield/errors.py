@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 
 class InputError(Exception):
@@ -28,3 +29,14 @@ def choose(value: str, options: Iterable[str], what: str) -> str:
     near = get_close_matches(str(value), known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     raise InputError(f"unknown {what} '{value}': {hint}")
+
+
+def within(config: Mapping[str, Any] | Any, **ranges: tuple[float, float]) -> None:
+    """Check numbers of a config against what makes sense: within(config, workers=(1, 256), …).
+
+    Raises:
+        InputError: names the key, its value and the range.
+    """
+    for key, (low, high) in ranges.items():
+        if not low <= config[key] <= high:
+            raise InputError(f"{key}={config[key]}: give a number from {low} to {high}")

@@ -135,7 +135,7 @@ def sample_volume(volume: torch.Tensor, points: torch.Tensor, low: torch.Tensor,
         volume: [B, C, X, Y, Z], value at a cell's centre. points: [B, N, 3] world metres. low, high: [B, 3].
 
     Returns:
-        [B, C, N]; beyond the outermost centres the nearest ones' values, 0 from half a cell outside the box on.
+        [B, C, N]; beyond the outermost centres it fades to 0, reached half a cell outside the box.
     """
     unit = (points - low[:, None]) / (high - low)[:, None] * 2 - 1
     # grid_sample reads its coordinates backwards: the last axis of the volume first.

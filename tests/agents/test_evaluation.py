@@ -20,9 +20,11 @@ def trained(train_config, tmp_path) -> Path:
 
 
 def evaluate(run: Path, *words: str) -> dict:
-    config = compose("evaluate", [f"run={run}", "episodes=2", "split=dev", "max_actions=4", *words])
+    named = {word.split("=")[0]: word.split("=")[1] for word in words}
+    name = named.get("name") or named.get("policy", "trained")
+    config = compose("evaluate", [f"run={run}", "episodes=2", "split=dev", "max_actions=4", *words, f"name={name}"])
     evaluation.run(config)
-    return json.loads((run / "evaluation" / (config.name or config.policy) / "results.json").read_text())
+    return json.loads((run / "evaluation" / name / "results.json").read_text())
 
 
 def episodes(run: Path, name: str) -> dict:
@@ -36,7 +38,7 @@ def timeless(episode: dict) -> dict:
 
 def test_expert_scores_chance_does_not_and_workers_do_not_matter(trained):
     assert evaluate(trained, "policy=expert", "max_actions=6", "workers=1")["mean_success"] == 1.0
-    one = evaluate(trained, "name=one", "policy=random", "workers=1")
+    one = evaluate(trained, "policy=random", "name=one", "workers=1")
     two = evaluate(trained, "name=two", "policy=random", "workers=2")
     assert one["mean_success"] == 0 and one["tasks"] == two["tasks"]
     assert episodes(trained, "one") == episodes(trained, "two")
@@ -59,7 +61,7 @@ def test_another_checkpoint_starts_anew(trained, train_config):
     evaluate(trained, "workers=1", "episodes=1")
     identity = trained / "evaluation/trained/identity.json"
     before = json.loads(identity.read_text())
-    assert before["checkpoint"].endswith("step_000002")
+    assert before["seed"] == 0 and len(before["weights"]) == 64
     evaluate(trained, "workers=1", "episodes=1", "seed=5")
     assert json.loads(identity.read_text())["seed"] == 5
     assert all(e["seed"] for e in episodes(trained, "trained").values())
@@ -91,6 +93,24 @@ def test_offline_errors_of_a_perfect_agent_are_zero(tiny_data):
     row = evaluate_offline(Perfect(), dataset)["all"]
     assert row["translation_cm_median"] == 0 and row["rotation_deg_p90"] == pytest.approx(0, abs=1e-4)
     assert row["gripper_accuracy"] == row["collision_accuracy"] == 1
+
+
+def test_other_scenes_get_another_folder_and_a_typo_costs_nothing(trained):
+    """Regression: results of one split were silently replaced by those of another, or lost to a typo."""
+    for words in (["split=test"], ["split=dev"], ["split=dev", "seed=3"]):
+        evaluation.run(compose("evaluate", [f"run={trained}", "episodes=1", "max_actions=1", "workers=1", *words]))
+    folders = sorted(p.name for p in (trained / "evaluation").iterdir())
+    assert folders == ["trained", "trained_dev_0", "trained_dev_3"]
+    with pytest.raises(InputError, match="did you mean test"):
+        evaluate(trained, "split=tset")
+    assert episodes(trained, "trained")
+
+
+def test_a_damaged_checkpoint_is_one_line(trained):
+    weights = next((trained / "checkpoints").glob("*/model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:50])
+    with pytest.raises(InputError, match="model.safetensors cannot be read"):
+        evaluate(trained, "workers=2")
 
 
 def test_bad_words_are_one_line(trained, tmp_path):

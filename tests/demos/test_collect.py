@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from demos.collect import make_environment, run
+from demos.collect import run
 from demos.store import episode_directory, find_episodes, open_episode, write_episode
+from envs.make import make_environment
 from envs.seeds import episode_variation
 from manifield.errors import InputError
 
@@ -54,7 +55,7 @@ def test_collected_episodes(tmp_path: Path, capsys: pytest.CaptureFixture) -> No
     for index, path in enumerate(paths[:3]):
         episode = open_episode(path)
         assert len(episode) == 25  # the start, and three actions of eight frames
-        assert episode.variation == episode_variation(0, "alpha", index, 4)
+        assert episode.variation == episode_variation("train", 0, "alpha", index, 4)
         assert episode.descriptions == [f"do alpha {episode.variation}"]
     out, err = capsys.readouterr()
     assert "alpha: 3 episodes of 3 variations, 75 frames, 0 of 3 attempts rejected" in out
@@ -164,7 +165,7 @@ def test_two_at_once_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_a_dead_worker_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a recording process died"):
+    with pytest.raises(InputError, match="a worker process died"):
         run(settings(tmp_path, {"die": True}, workers=2))
 
 

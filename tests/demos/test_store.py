@@ -31,7 +31,8 @@ def same(a: Observation, b: Observation, depth_step: float = 0.0) -> None:
             ours, theirs = getattr(view, field.name), getattr(b.cameras[camera], field.name)
             tolerance = depth_step if field.name == "depth" else 0.0
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance, err_msg=f"{camera} {field.name}")
-            assert np.asarray(ours).dtype == np.asarray(theirs).dtype, field.name
+            if field.name != "depth":  # 24 bits do not fit the float32 that a simulator gives
+                assert np.asarray(ours).dtype == np.asarray(theirs).dtype, field.name
 
 
 HALF_STEP = 0.5 * (4.5 - 0.01) / (2**24 - 1) + 2.4e-7  # of 24 bits, and of float32 below 4.5 m

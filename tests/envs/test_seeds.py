@@ -25,7 +25,7 @@ def test_seeds_repeat_and_differ():
 
 
 def test_variations_are_covered_evenly():
-    counts = Counter(episode_variation(0, "slide_block_to_color_target", i, 4) for i in range(20))
+    counts = Counter(episode_variation("dev", 0, "slide_block_to_color_target", i, 4) for i in range(20))
     assert counts == {0: 5, 1: 5, 2: 5, 3: 5}
 
 
