@@ -8,7 +8,7 @@ from demos.store import open_episode
 from envs.interface import CameraView, Observation
 from manifield.errors import InputError
 from perception.cameras import back_project, intrinsics_from_fov, look_at
-from perception.voxels import cell_centres, cell_index, fuse, peract_grid, scatter_mean
+from perception.voxels import cell_centres, cell_index, fuse, peract_grid, sample_volume, scatter_mean
 
 LOW, HIGH = np.array([-0.3, -0.5, 0.6]), np.array([0.7, 0.5, 1.6])
 
@@ -95,3 +95,22 @@ def test_fuse_of_nothing_is_empty():
 def test_missing_camera_is_named():
     with pytest.raises(InputError, match="'wrist'.*front"):
         fuse(observation(front=view(1.0)), LOW, HIGH, ["wrist"])
+
+
+def test_sample_volume_reads_what_was_written_at_a_world_point():
+    """Regression for the published defect 1 (axes swapped): a cell's value is read back at its own centre, in boxes and
+    shapes that differ along every axis, and a field that is linear in x, y, z is read exactly between centres."""
+    low, high, shape = boxes([-0.3, -0.5, 0.6], [0, 1, 2]), boxes([0.7, 0.7, 1.0], [3, 2, 4]), (5, 4, 7)
+    centres = cell_centres(low, high, shape)
+    volume = torch.randn(2, 3, *shape)
+    read = sample_volume(volume, centres.flatten(2).transpose(1, 2), low, high)
+    assert torch.allclose(read, volume.flatten(2), atol=1e-5)
+    inner = low[:, None] + (high - low)[:, None] * (0.2 + 0.6 * torch.rand(2, 20, 3))
+    assert torch.allclose(sample_volume(centres, inner, low, high), inner.transpose(1, 2), atol=1e-5)
+
+
+def test_sample_volume_outside_the_box_is_zero():
+    read = sample_volume(
+        torch.ones(1, 1, 4, 4, 4), torch.tensor([[[2.0, 0.5, 0.5]]]), boxes([0, 0, 0]), boxes([1, 1, 1])
+    )
+    assert read.item() == 0
