@@ -83,12 +83,25 @@ def evaluate(settings: dict[str, Any], out: Path) -> dict[str, Any]:
 
 
 def _played_before(settings: dict[str, Any], out: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """Episodes that `out` holds of the same weights, scenes and rules; those of others are dropped."""
+    """Episodes that `out` holds of the same weights; those of other weights are dropped.
+
+    Raises:
+        InputError: they were played with other scenes or rules; they are not touched.
+    """
     identity = {k: settings[k] for k in ("policy", "split", "seed", "env", "max_actions")}
     weights = Path(settings["checkpoint"]) / "model.safetensors"
     identity["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     file, log = out / "identity.json", out / "episodes.jsonl"
-    if not file.is_file() or file.read_text() != json.dumps(identity, indent=1):
+    try:
+        known = json.loads(file.read_text())
+    except (OSError, ValueError):
+        known = {}
+    for key in identity.keys() & known.keys() - {"weights"}:
+        if known[key] != identity[key]:
+            raise InputError(
+                f"{out} holds an evaluation with another {key} ({known[key]}): give this one another name="
+            )
+    if known.get("weights") != identity["weights"]:  # trained on since: yesterday's episodes say nothing any more
         for old in (out / "results.json", log):
             old.unlink(missing_ok=True)
         write_whole(file, json.dumps(identity, indent=1))

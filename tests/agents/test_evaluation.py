@@ -57,14 +57,17 @@ def test_an_interrupted_evaluation_goes_on_with_what_is_missing(trained):
     assert len(kept) >= 2  # played once only: even their times are the same
 
 
-def test_another_checkpoint_starts_anew(trained, train_config):
+def test_other_weights_start_anew_and_other_rules_are_refused(trained):
+    """Regression: results were dropped without a word when a rule of the evaluation changed."""
     evaluate(trained, "workers=1", "episodes=1")
-    identity = trained / "evaluation/trained/identity.json"
-    before = json.loads(identity.read_text())
-    assert before["seed"] == 0 and len(before["weights"]) == 64
-    evaluate(trained, "workers=1", "episodes=1", "seed=5")
-    assert json.loads(identity.read_text())["seed"] == 5
-    assert all(e["seed"] for e in episodes(trained, "trained").values())
+    with pytest.raises(InputError, match="another max_actions .4.: give this one another name="):
+        evaluate(trained, "workers=1", "episodes=1", "max_actions=5")
+    before = episodes(trained, "trained")
+    assert before
+    file = trained / "evaluation/trained/identity.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "weights": "those of yesterday"}))
+    evaluate(trained, "workers=1", "episodes=1")
+    assert episodes(trained, "trained") != before  # played again: the times differ
 
 
 def test_offline_table(trained, tiny_data):
