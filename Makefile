@@ -17,6 +17,7 @@ help: ## this list
 	@echo "usage: make TARGET"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 	@echo
+	@echo "settings: make demo PYTHON=/path/to/python3.12 PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'"
 	@echo "then: $(BIN)/manifield --help"
 
 demo: $(STAMP) ## install, collect, train, evaluate, report: up to 20 minutes on two cores
@@ -43,12 +44,13 @@ check: ## look whether this machine has what is needed
 		exit 2; \
 	fi
 	@"$(PYTHON)" -I manifield/preflight.py
+	@echo "This machine has what is needed: $$("$(PYTHON)" --version), OpenGL without a screen"
 
 $(STAMP): pyproject.toml
 	@$(MAKE) --no-print-directory check
 	@echo "== installing into $(VENV) (once; 1 to 2 minutes with a CPU build of torch, longer with CUDA)"
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || "$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/python -m pip install --disable-pip-version-check --no-input $(PIP_ARGS) -e '.[dev]' \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input $(PIP_ARGS) -e '.[dev]' \
 		|| { echo "The installation failed; what is installed is kept, so run the same command again after mending it."; exit 2; }
 	@touch $(STAMP)
 

@@ -41,14 +41,14 @@ class Batcher:
             tool_yaw=_tensor([np.array(self.rotations.tool_yaw(s.tool_quaternion)) for s in samples]),
         )
 
-    def targets(self, samples: list[Sample], weights: list[float] | None = None) -> Targets:
+    def targets(self, samples: list[Sample]) -> Targets:
         """The demonstrated key-frames as labels."""
         return Targets(
             position=_tensor([s.position for s in samples]),
             rotation=_tensor([self.rotations.labels(s.quaternion) for s in samples]),
             gripper=torch.tensor([int(s.gripper_open) for s in samples]),
             collision=torch.tensor([_flag(s.ignore_collisions) for s in samples]),
-            weight=torch.tensor(weights or [1.0] * len(samples)),
+            weight=torch.ones(len(samples)),
         )
 
     def _proprioception(self, sample: Sample) -> np.ndarray:

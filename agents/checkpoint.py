@@ -78,6 +78,9 @@ def find_checkpoint(path: Path) -> Path:
         return path
     newest = latest_checkpoint(path)
     if newest is None:
+        runs = sorted(str(folder.parent) for folder in path.glob("*/checkpoints") if latest_checkpoint(folder.parent))
+        if runs:
+            raise InputError(f"no checkpoint in '{path}', but in {', '.join(runs)}: give one of them")
         raise InputError(f"no checkpoint in '{path}': train it first, manifield train run={path}")
     return newest
 

@@ -24,7 +24,7 @@ from agents.playing import Player
 from agents.statistics import wilson_interval
 from envs.make import make_environment
 from envs.seeds import SPLITS
-from manifield.errors import InputError, choose, within
+from manifield.errors import InputError, choose, distinct, within
 from manifield.files import only_writer, write_whole
 from manifield.progress import Progress
 from manifield.versions import usable_cores
@@ -44,6 +44,7 @@ def run(config: DictConfig) -> None:
     meta = load_meta(checkpoint)
     tasks = settings["tasks"] or meta["tasks"]
     settings["tasks"] = [tasks] if isinstance(tasks, str) else tasks
+    distinct(settings["tasks"], "tasks")
     if settings["data"] is not None:
         if config.policy not in ("trained", "untrained"):
             raise InputError(f"policy={config.policy} has nothing to say about recorded episodes: leave out data=")
@@ -51,7 +52,9 @@ def run(config: DictConfig) -> None:
         name = config.name or ("offline" if config.policy == "trained" else f"offline_{config.policy}")
         run_offline(Agent.load(checkpoint, config.policy == "untrained"), settings, folder / name)
         return
-    settings["env"] = {**settings["env"], "cameras": meta["cameras"], "image_size": meta["image_size"][0]}
+    if settings["select"] is not None:
+        raise InputError("select= chooses among recorded episodes: give their folder too, data=…")
+    settings["env"] = _seen_as_in_training(settings["env"], meta)
     for task in settings["tasks"]:  # a wrong name should show now, not after the tasks before it
         make_environment(settings["env"], task).close()
     if config.policy in ("trained", "untrained"):
@@ -59,6 +62,7 @@ def run(config: DictConfig) -> None:
     settings["checkpoint"] = str(checkpoint)
     usual = (config.split, config.seed) == ("test", 0)
     default = config.policy if usual else f"{config.policy}_{config.split}_{config.seed}"
+    default = "_".join([default, *settings["env"].get("unseen", [])])
     print(table(evaluate(settings, folder / "evaluation" / (config.name or default))), flush=True)
 
 
@@ -67,7 +71,11 @@ def evaluate(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     with only_writer(out, "evaluate", "name"):
         (out / "strips").mkdir(exist_ok=True)
         done = _played_before(settings, out)
-        jobs = [(t, i) for i in range(settings["episodes"]) for t in settings["tasks"] if (t, i) not in done]
+        wanted = [(t, i) for i in range(settings["episodes"]) for t in settings["tasks"]]
+        jobs = [job for job in wanted if job not in done]
+        done = {job: done[job] for job in wanted if job in done}
+        if done:
+            print(f"{out}: {len(done)} of {len(wanted)} episodes were played before; another name= plays anew")
         begin = time.perf_counter()
         title, total = f"evaluate {settings['policy']}", len(done) + len(jobs)
         with (out / "episodes.jsonl").open("a") as log, Progress(title, total, "episodes", len(done)) as progress:
@@ -76,10 +84,23 @@ def evaluate(settings: dict[str, Any], out: Path) -> dict[str, Any]:
                 log.write(json.dumps(episode) + "\n")
                 log.flush()
                 progress.advance(1, success=f"{np.mean([e['success'] for e in done.values()]):.0%}")
-        episodes = [done[t, i] for t in settings["tasks"] for i in range(settings["episodes"])]
+        episodes = [done[job] for job in wanted]
         summary = summarise(episodes, settings) | {"seconds": round(time.perf_counter() - begin, 1)}
         write_whole(out / "results.json", json.dumps(summary, indent=1))
     return summary
+
+
+def _seen_as_in_training(env: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+    """The environment's config with the cameras and the picture size that the agent was trained with.
+
+    Raises:
+        InputError: others were asked for.
+    """
+    trained = {"cameras": meta["cameras"], "image_size": meta["image_size"][0]}
+    for key, value in trained.items():
+        if env[key] is not None and env[key] != value:
+            raise InputError(f"env.{key}={env[key]}: the agent was trained with {value}; leave it out")
+    return env | trained
 
 
 def _played_before(settings: dict[str, Any], out: Path) -> dict[tuple[str, int], dict[str, Any]]:

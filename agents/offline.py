@@ -12,7 +12,8 @@ from agents.actions import rotation_error
 from agents.agent import Agent
 from demos.dataset import KeyframeDataset
 from demos.transitions import Conventions
-from manifield.files import write_whole
+from manifield.errors import InputError
+from manifield.files import only_writer, write_whole
 from manifield.progress import Progress
 
 COLUMNS = ("transitions", "translation_cm_median", "translation_cm_p90", "rotation_deg_median", "rotation_deg_p90",
@@ -75,9 +76,17 @@ def run_offline(agent: Agent, config: dict[str, Any], out: Path) -> dict[str, di
         Path(config["data"]), agent.sight, conventions, config["tasks"], config["select"], cache=False
     )
     print(dataset.summary(), flush=True)
-    table = evaluate_offline(agent, dataset)
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / "results.json", json.dumps({"tasks": table, "data": config["data"]}, indent=1))
+    episodes = [f"{episode.task}/{episode.path.name}" for episode in dataset.episodes.values()]
+    if Path(config["data"]).resolve() == Path(agent.meta["config"]["data"]).resolve():
+        seen = [name for name in episodes if name in agent.meta["config"]["episodes"]]
+        if seen:
+            print(f"warning: the agent was trained on {len(seen)} of these {len(episodes)} episodes: {_few(seen)}")
+    with only_writer(out, "evaluate", "name"):
+        _refuse_others(out / "results.json", config["data"], episodes)
+        table = evaluate_offline(agent, dataset)
+        facts = {"tasks": table, "data": config["data"], "episodes": episodes}
+        write_whole(out / "results.json", json.dumps(facts, indent=1))
+    print(f"{len(episodes)} episodes: {_few(episodes)}; n: predictions, one per key-frame and phrasing")
     print(f"{'task':30}{'n':>5}{'translation cm':>22}{'rotation °':>20}{'gripper':>9}{'collision':>10}")
     print(f"{'':35}{'median':>12}{'90 %':>10}{'median':>11}{'90 %':>9}")
     for task, row in table.items():
@@ -88,3 +97,19 @@ def run_offline(agent: Agent, config: dict[str, Any], out: Path) -> dict[str, di
             + (f"{'–':>10}" if row["collision_accuracy"] is None else f"{row['collision_accuracy']:10.0%}")
         )
     return table
+
+
+def _refuse_others(file: Path, data: str, episodes: list[str]) -> None:
+    """Raises InputError if `file` holds the results of other episodes."""
+    try:
+        known = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return
+    if (known.get("data"), known.get("episodes")) != (data, episodes):
+        there = f"{known.get('data')} ({_few(known.get('episodes') or [])})"
+        raise InputError(f"{file.parent} holds results on {there}: give this evaluation another name=")
+
+
+def _few(names: list[str]) -> str:
+    """The first names of a list that may be long."""
+    return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")

@@ -10,14 +10,13 @@ from agents.config import StageConfig
 from agents.perceiver import Perceiver
 from agents.tensors import Batch
 from perception.encoder import Block, PointEncoder, UNet
+from perception.language import MAX_TOKENS
 from perception.voxels import GRID_CHANNELS, cell_centres, cell_index, peract_grid, scatter_mean
 
 POINT_FEATURES = 10
 """Per point: rgb, offset in its cell, height in the box, position relative to the tool."""
 PLACE_CHANNELS = 5
 """Per cell beside point features: occupancy, nearness of the tool, position in the box."""
-MAX_WORDS = 77
-"""Positions that the Perceiver keeps for words."""
 
 
 class Stage(nn.Module):
@@ -37,7 +36,7 @@ class Stage(nn.Module):
             self.patchify = nn.Conv3d(c.channels, p.tokens // 2, c.patch, c.patch)
             self.state = nn.Linear(proprioception, p.tokens // 2)
             self.words = nn.Linear(words, p.tokens)
-            count = MAX_WORDS + self.tokens_shape[0] * self.tokens_shape[1] * self.tokens_shape[2]
+            count = MAX_TOKENS + self.tokens_shape[0] * self.tokens_shape[1] * self.tokens_shape[2]
             self.places = nn.Parameter(0.02 * torch.randn(count, p.tokens))
             self.perceiver = Perceiver(p.tokens, p.latents, p.latent_dim, p.depth, p.heads, p.head_dim, 1, p.dropout)
             self.up = nn.Conv3d(p.tokens, c.channels, 1)
@@ -85,8 +84,8 @@ class Stage(nn.Module):
             state = self.state(batch.proprioception)[:, None].expand(-1, patches.shape[1], -1)
             words = self.words(batch.words)
             tokens = torch.cat([words, torch.cat([patches, state.to(patches.dtype)], dim=2)], dim=1)
-            # Words come first; a batch's padding is shorter than MAX_WORDS, places keep their own positions.
-            tokens = tokens + torch.cat([self.places[: words.shape[1]], self.places[MAX_WORDS:]])
+            # Words come first; a batch's padding is shorter than MAX_TOKENS, places keep their own positions.
+            tokens = tokens + torch.cat([self.places[: words.shape[1]], self.places[MAX_TOKENS:]])
             mask = torch.cat([batch.word_mask, batch.word_mask.new_ones(patches.shape[:2])], dim=1)
             read, latents = self.perceiver(tokens, mask)
             read = read[:, words.shape[1] :].transpose(1, 2).unflatten(2, self.tokens_shape)

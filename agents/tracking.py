@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import time
 from pathlib import Path
 from typing import Any
 
-from manifield.errors import InputError, choose
+from manifield.errors import InputError
+from manifield.files import write_whole
+
+WANDB_MODES = ("disabled", "offline", "online")
 
 
 class Tracker:
@@ -20,7 +24,6 @@ class Tracker:
     """
 
     def __init__(self, folder: Path, first: int, wandb: str, config: dict[str, Any]) -> None:
-        choose(wandb, ("disabled", "offline", "online"), "wandb mode")
         self.path, self.rows, self._wandb = folder / "metrics.csv", self._read(folder / "metrics.csv", first), None
         self.earlier = float(self.rows[-1]["seconds"]) if self.rows else 0.0
         self.begin = time.perf_counter()
@@ -52,12 +55,11 @@ class Tracker:
         seconds = self.earlier + time.perf_counter() - self.begin
         self.rows.append({"step": step, "seconds": round(seconds, 2), **{k: round(v, 6) for k, v in values.items()}})
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        draft = self.path.with_suffix(".writing")
-        with draft.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
-        draft.replace(self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_whole(self.path, text.getvalue())
         if self._wandb is not None:
             self._wandb.log(values, step=step)
 

@@ -23,21 +23,23 @@ from agents.config import AgentConfig
 from agents.losses import policy_losses
 from agents.policy import Policy, decode_position
 from agents.tensors import UNKNOWN, Prediction, Targets
-from agents.tracking import Tracker
+from agents.tracking import WANDB_MODES, Tracker
 from demos.augment import augment, thin
 from demos.dataset import KeyframeDataset, Sample
 from demos.transitions import Conventions
-from manifield.errors import InputError, choose, within
+from manifield.configuration import leaves, show
+from manifield.errors import InputError, choose, distinct, within
 from manifield.files import only_writer, write_whole
+from manifield.interrupt import stop_politely
 from manifield.progress import Progress
 from manifield.versions import versions
 from perception.language import make_language_encoder
 
 WHAT_A_RUN_IS = (
-    *("agent", "data", "tasks", "select", "episodes", "transitions", "augmentation", "first_keyframe_weight"),
+    *("agent", "data", "episodes", "transitions", "augmentation", "first_keyframe_weight"),
     *("steps", "batch", "learning_rate", "weight_decay", "warmup", "clip", "precision", "threads", "seed"),
 )
-"""Config keys that a resumed run must share with the run it goes on from."""
+"""Config keys that a resumed run must share with the run it goes on from (`episodes` stands for tasks and select)."""
 
 
 def run(config: DictConfig) -> None:
@@ -45,18 +47,22 @@ def run(config: DictConfig) -> None:
     folder = Path(config.run)
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     choose(config.precision, ("bf16", "float32"), "precision")
+    choose(config.wandb, WANDB_MODES, "wandb mode")
     within(config, steps=(1, 10**9), batch=(1, 10**5), threads=(1, 1024), seed=(0, 2**31), keep=(1, 10**6))
     within(config, log_every=(1, 10**9), checkpoint_every=(1, 10**9), learning_rate=(0, 10), warmup=(0, 10**9))
     within(config, first_keyframe_weight=(1e-3, 1e3))
+    if settings["tasks"] is not None:
+        settings["tasks"] = [settings["tasks"]] if isinstance(settings["tasks"], str) else settings["tasks"]
+        distinct(settings["tasks"], "tasks")
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     agent = AgentConfig.from_mapping(settings["agent"])
+    language = make_language_encoder(**agent.language)
     conventions = Conventions(horizon=agent.horizon, **settings["transitions"])
     dataset = KeyframeDataset.open(
         Path(config.data), agent, conventions, settings["tasks"], settings["select"], config.cache
     )
     print(dataset.summary(), flush=True)
-    language = make_language_encoder(**agent.language)
     torch.manual_seed(config.seed)
     policy = Policy(agent, language.width)
     optimiser = torch.optim.AdamW(
@@ -95,7 +101,7 @@ def _train(
     folder, agent, augmentation = Path(config.run), policy.config, meta["config"]["augmentation"]
     sampler = Sampler(dataset, config.seed, config.batch, config.first_keyframe_weight)
     begin = time.perf_counter()
-    with Progress("train", config.steps, "steps", first) as progress:
+    with stop_politely("this step") as stopping, Progress("train", config.steps, "steps", first) as progress:
         for step in range(first, config.steps):
             samples = sampler.draw(step, augmentation, agent)
             losses, prediction, targets = training_step(policy, optimiser, batcher, samples, step, config)
@@ -109,8 +115,10 @@ def _train(
                 row = {"loss": total, **{f"loss_{k}": float(v) for k, v in losses.items()}}
                 row |= training_metrics(prediction, targets)
                 tracker.log(step + 1, {**row, "learning_rate": _rate(step, config), "samples_per_second": rate})
-            if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+            if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps or stopping():
                 save_checkpoint(folder, step + 1, policy, meta, optimiser, config.keep)
+            if stopping() and step + 1 < config.steps:
+                raise KeyboardInterrupt
 
 
 def training_step(
@@ -186,20 +194,32 @@ def _resume(folder: Path, settings: dict[str, Any], policy: Policy, optimiser: t
     """Load the run's newest checkpoint, if any; the number of steps done."""
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
+        if (folder / "metrics.csv").is_file():
+            print(f"{folder} was stopped before its first checkpoint: starting at step 0", flush=True)
         return 0
     meta = load_meta(checkpoint)
-    for key in WHAT_A_RUN_IS:
-        if meta["config"].get(key) != settings.get(key):
-            raise InputError(
-                f"{folder} holds a run with another {key} ({_short(meta['config'].get(key))}, now "
-                f"{_short(settings.get(key))}): give another run=, or remove the folder"
-            )
+    changes = _changes({k: meta["config"].get(k) for k in WHAT_A_RUN_IS}, {k: settings.get(k) for k in WHAT_A_RUN_IS})
+    if changes:
+        raise InputError(
+            f"{folder} holds a run with {'; '.join(changes)}: repeat its settings to go on, or give another run="
+        )
     load_weights(policy, checkpoint)
     load_optimiser(optimiser, checkpoint)
     print(f"going on from {checkpoint}", flush=True)
     return int(meta["step"])
 
 
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Every setting that differs, as "key=before, not now"; lists of episodes by what is gone and what is new."""
+    changes = []
+    old_episodes, new_episodes = set(before.pop("episodes")), set(now.pop("episodes"))
+    for episodes, word in ((old_episodes - new_episodes, "more"), (new_episodes - old_episodes, "fewer")):
+        if episodes:
+            changes.append(f"{len(episodes)} episodes {word} (such as {min(episodes)})")
+    old, new = dict(leaves(before)), dict(leaves(now))
+    absent = object()
+    for key in dict.fromkeys([*old, *new]):
+        if old.get(key, absent) != new.get(key, absent):
+            given, wanted = (show(x[key]) if key in x else "absent" for x in (old, new))
+            changes.append(f"{key}={given}, not {wanted}")
+    return changes

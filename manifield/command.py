@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manifield import __version__
 from manifield.errors import InputError, choose
+from manifield.files import write_whole
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -27,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("train a policy on demonstrations, recorded here or by RLBench", "agents.training:run"),
     "evaluate": ("measure a policy: unseen episodes in simulation, or held-back recordings", "agents.evaluation:run"),
     "report": ("write a run's results as one self-contained HTML page", "agents.report.page:run"),
+    "view": ("look at demonstrations and rollouts in 3D, in the browser", "demos.view.server:run"),
     "demo": ("all of the above in a row, on two cores in less than 20 minutes", "agents.demo:run"),
 }
 
@@ -52,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     130 interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if threading.current_thread() is threading.main_thread():  # end in order, as after Ctrl-C: workers are waited for
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     show_traceback = "--traceback" in words or os.environ.get("MANIFIELD_TRACEBACK", "") not in ("", "0")
     try:
         return _run(words)
@@ -79,8 +87,8 @@ def _run(words: list[str]) -> int:
     flags = ["--help" if flag == "-h" else flag for flag in flags]
     for flag in flags:
         if flag not in FLAGS:
-            near = get_close_matches(flag, FLAGS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(FLAGS)}"
+            near = get_close_matches(flag, FLAGS, n=1, cutoff=0.75)
+            hint = f"did you mean {near[0]}?" if near else f"keys are given as key=value, flags are {', '.join(FLAGS)}"
             raise InputError(f"unknown flag {flag}: {hint}")
     if "--version" in flags:
         print(f"manifield {__version__}")
@@ -97,16 +105,38 @@ def _run(words: list[str]) -> int:
 
         print(verb_help(verb, summary, [word for word in keys if "=" in word]))
         return 0
-    from manifield.configuration import compose
-
-    config = compose(verb, keys)
     if "--print-config" in flags:
         from omegaconf import OmegaConf
 
-        print(OmegaConf.to_yaml(config), end="")
+        from manifield.configuration import compose
+
+        print(OmegaConf.to_yaml(compose(verb, keys)), end="")
         return 0
-    result = load(target)(config)
+    return perform(verb, keys)
+
+
+def perform(verb: str, words: Sequence[str]) -> int:
+    """Do what a command line asks for, and add it to the commands that made the run; returns the exit code."""
+    from manifield.configuration import compose
+
+    config = compose(verb, words)
+    result = load(VERBS[verb][1])(config)
+    if config.get("run"):
+        remember(Path(config.run), quoted(verb, words))
     return result if isinstance(result, int) else 0
+
+
+def quoted(verb: str, words: Sequence[str]) -> str:
+    """The command line as one can paste it into a shell; brackets mean something to some of them."""
+    return shlex.join(["manifield", verb, *words])
+
+
+def remember(run: Path, command: str) -> None:
+    """Add a command line to RUN/commands.txt, which tells how to repeat what is there."""
+    folder = run.parents[1] if run.parent.name == "checkpoints" else run
+    known = (folder / "commands.txt").read_text().splitlines() if (folder / "commands.txt").is_file() else []
+    if folder.is_dir() and command not in known:
+        write_whole(folder / "commands.txt", "\n".join([*known, command]) + "\n")
 
 
 def load(target: str) -> Callable[[DictConfig], Any]:
@@ -157,7 +187,7 @@ verbs:
 examples:
   manifield demo
   manifield collect tasks=[open_drawer,push_buttons]
-  manifield train run=runs/mine steps=2000
+  manifield train data=data/demo run=runs/mine steps=2000
   manifield train agent=peract --print-config
 
 flags:

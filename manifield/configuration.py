@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -54,7 +55,8 @@ def compose(verb: str, words: Sequence[str] = (), folder: Path = CONFIGS) -> Dic
 
     Args:
         verb: name of a top-level config.
-        words: such as "steps=100", "agent=peract", "tasks=[open_drawer,push_buttons]", "agent.depth=4".
+        words: such as "steps=100", "agent=peract", "tasks=[open_drawer,push_buttons]", "agent.depth=4". The first key
+            of a config, if it has no default (`???`), may be given without its name: `manifield view PATH`.
 
     Raises:
         InputError: an unknown key or group choice (names the nearest), a value of another type than the default's, or
@@ -88,7 +90,7 @@ def compose_recipe(verb: str, words: Sequence[str], folder: Path = CONFIGS) -> t
     """
     if not (folder / f"{verb}.yaml").is_file():
         raise InputError(f"there is no config for {verb}: expected {folder / verb}.yaml")
-    pairs = [_split(verb, word) for word in words]
+    pairs = [_split(verb, word) for word in _name_bare_word(folder / f"{verb}.yaml", words)]
     chosen: dict[str, str] = {}
     while True:
         recipe = _load(verb, [f"{group}={choice}" for group, choice in chosen.items()], folder)
@@ -126,6 +128,13 @@ def _load(verb: str, overrides: list[str], folder: Path) -> Recipe:
     # A leading underscore marks a file that others build on, not a choice.
     visible = {group: [name for name in names if not name.startswith("_")] for group, names in options.items()}
     return Recipe(config, groups, visible, [source for source in sources if source[0].is_file()])
+
+
+def _name_bare_word(file: Path, words: Sequence[str]) -> list[str]:
+    """The words with the only one among them that names no key given the name of the config's first, required key."""
+    bare = [word for word in words if "=" not in word]
+    key, value = next(iter((yaml.safe_load(file.read_text(encoding="utf-8")) or {}).items()), ("", None))
+    return [f"{key}={word}" if len(bare) == 1 and word and word in bare and value == "???" else word for word in words]
 
 
 def _split(verb: str, word: str) -> tuple[str, str]:
@@ -284,7 +293,7 @@ def _nearest(key: str, recipe: Recipe) -> str:
     by_leaf = {name: name.rpartition(".")[2] for name in known}
     last = key.rpartition(".")[2]
     alike = [name for name, leaf in by_leaf.items() if leaf == last]
-    alike += get_close_matches(key, known, n=3, cutoff=0.6)
+    alike += get_close_matches(key, known, n=3, cutoff=0.8) or get_close_matches(key, known, n=3, cutoff=0.6)
     alike += [name for name, leaf in by_leaf.items() if leaf in get_close_matches(last, by_leaf.values(), 3, 0.7)]
     near = list(dict.fromkeys(alike))[:3]
     if near:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -29,6 +29,19 @@ def choose(value: str, options: Iterable[str], what: str) -> str:
     near = get_close_matches(str(value), known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     raise InputError(f"unknown {what} '{value}': {hint}")
+
+
+def distinct(values: Sequence[Any], key: str) -> None:
+    """Check that a list of a config names at least one thing, and each once.
+
+    Raises:
+        InputError: names the key and what is wrong with it.
+    """
+    if not values:
+        raise InputError(f"{key}=[]: give at least one")
+    for value in values:
+        if values.count(value) > 1:
+            raise InputError(f"{key} names {value} twice: give each once")
 
 
 def within(config: Mapping[str, Any] | Any, **ranges: tuple[float, float]) -> None:

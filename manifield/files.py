@@ -14,7 +14,7 @@ from manifield.errors import InputError
 def write_whole(path: Path, text: str) -> None:
     """Write a text file that is there either as it was or as it shall be, never in between."""
     draft = path.with_name(f".{path.name}.writing")
-    with draft.open("w") as file:
+    with draft.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

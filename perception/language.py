@@ -123,7 +123,7 @@ class OpenClip(LanguageEncoder):
 
 def make_language_encoder(name: str, **options: str) -> LanguageEncoder:
     """Encoder by the config's word: "minilm" or "clip" (options: model, weights)."""
-    choose(name, ("minilm", "clip"), "language encoder")
+    choose(name, ("minilm", "clip"), "agent.language.name")
     for key in options:
         choose(key, ("model", "weights") if name == "clip" else ("name",), f"key of agent.language for {name}")
     return OpenClip(**options) if name == "clip" else MiniLM()

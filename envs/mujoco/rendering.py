@@ -21,6 +21,7 @@ from manifield.errors import InputError
 from perception.cameras import intrinsics_from_fov
 
 _MAX_GEOMS = 1000
+SMALLEST_IMAGE = 16  # pixels: less shows nothing, and is a typing mistake
 
 
 class Renderer:
@@ -34,8 +35,8 @@ class Renderer:
         self._window: Any = None
         self._context: mujoco.MjrContext | None = None
         self._uploaded: tuple | None = None
-        if not 1 <= image_size <= IMAGE_LIMIT:
-            raise InputError(f"image_size {image_size}: must be between 1 and {IMAGE_LIMIT} pixels")
+        if not SMALLEST_IMAGE <= image_size <= IMAGE_LIMIT:
+            raise InputError(f"image_size {image_size}: must be from {SMALLEST_IMAGE} to {IMAGE_LIMIT} pixels")
         self._size = image_size
         self._with_masks = with_masks
         self._rectangle = mujoco.MjrRect(0, 0, image_size, image_size)

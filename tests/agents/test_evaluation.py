@@ -57,6 +57,14 @@ def test_an_interrupted_evaluation_goes_on_with_what_is_missing(trained):
     assert len(kept) >= 2  # played once only: even their times are the same
 
 
+def test_what_was_played_before_is_named_and_counted_once(trained, capsys):
+    evaluate(trained, "workers=1", "episodes=2")
+    capsys.readouterr()
+    assert evaluate(trained, "workers=1", "episodes=1")["tasks"]["push_buttons"]["episodes"] == 1
+    printed = capsys.readouterr()
+    assert "2 of 2 episodes were played before" in printed.out and "2/2 episodes" in printed.err
+
+
 def test_other_weights_start_anew_and_other_rules_are_refused(trained):
     """Regression: results were dropped without a word when a rule of the evaluation changed."""
     evaluate(trained, "workers=1", "episodes=1")
@@ -76,6 +84,17 @@ def test_offline_table(trained, tiny_data):
     table = json.loads((trained / "offline/results.json").read_text())["tasks"]
     assert set(table) == {"open_drawer", "push_buttons", "all"}
     assert table["all"]["translation_cm_median"] > 0 and 0 <= table["all"]["gripper_accuracy"] <= 1
+
+
+def test_offline_says_on_what_and_warns_of_training_data(trained, tiny_data, capsys):
+    words = [f"run={trained}", f"data={tiny_data}", "tasks=push_buttons"]
+    evaluation.run(compose("evaluate", [*words, "select=1"]))
+    printed = capsys.readouterr().out
+    assert "warning: the agent was trained on 1 of these 1 episodes: push_buttons/episode1" in printed
+    assert "1 episodes: push_buttons/episode1; n: predictions, one per key-frame and phrasing" in printed
+    with pytest.raises(InputError, match="holds results on .*push_buttons/episode1.: give this evaluation another"):
+        evaluation.run(compose("evaluate", [*words, "select=0"]))
+    evaluation.run(compose("evaluate", [*words, "select=0", "name=other"]))
 
 
 def test_offline_errors_of_a_perfect_agent_are_zero(tiny_data):
@@ -123,6 +142,16 @@ def test_bad_words_are_one_line(trained, tmp_path):
         evaluate(tmp_path / "nowhere")
     with pytest.raises(InputError, match="open_drawer"):
         evaluate(trained, "tasks=open_drawr", "workers=1")
+    with pytest.raises(InputError, match="tasks names open_drawer twice"):
+        evaluate(trained, "tasks=[open_drawer,open_drawer]")
+    with pytest.raises(InputError, match="give their folder too, data="):
+        evaluate(trained, "select=1")
+    with pytest.raises(InputError, match=r"env.image_size=64: the agent was trained with 16"):
+        evaluate(trained, "env.image_size=64")
+    with pytest.raises(InputError, match=r"env.cameras=.*: the agent was trained with \['front'\]"):
+        evaluate(trained, "env.cameras=[wrist]")
+    with pytest.raises(InputError, match="but in .*run: give one of them"):
+        evaluation.run(compose("evaluate", [f"run={trained.parent}"]))
 
 
 def test_demo_runs_through(tmp_path, monkeypatch):

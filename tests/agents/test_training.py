@@ -70,8 +70,60 @@ def test_loss_falls(train_config, tmp_path):
 
 def test_another_config_is_refused(train_config):
     training.run(train_config("steps=2"))
-    with pytest.raises(InputError, match="another batch .2, now 3."):
-        training.run(train_config("steps=2", "batch=3"))
+    with pytest.raises(InputError, match="a run with steps=2, not 3; batch=2, not 3: repeat"):
+        training.run(train_config("steps=3", "batch=3"))
+    with pytest.raises(InputError, match="2 episodes more .such as push_buttons/episode0.*: repeat"):
+        training.run(train_config("steps=2", "tasks=open_drawer"))
+
+
+def test_naming_the_tasks_that_are_there_anyway_is_the_same_run(train_config, capsys):
+    training.run(train_config("steps=2"))
+    training.run(train_config("steps=2", "tasks=[open_drawer,push_buttons]"))
+    assert "going on from" in capsys.readouterr().out
+
+
+def test_wrong_words_are_refused_before_any_work(train_config):
+    for words, message in (
+        (["tasks=[open_drawer,open_drawer]"], "tasks names open_drawer twice"),
+        (["tasks=[]"], "tasks=..: give at least one"),
+    ):
+        with pytest.raises(InputError, match=message):
+            training.run(train_config(*words))
+    config = train_config("data=/nowhere")
+    config.agent.language = {"name": "minillm"}
+    with pytest.raises(InputError, match="unknown agent.language.name 'minillm': did you mean minilm"):
+        training.run(config)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_loses_no_step(train_config, tmp_path, monkeypatch, number):
+    step = training.training_step
+
+    def interrupted(*args, **kwargs):
+        if args[4] == 2:
+            signal.raise_signal(number)
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(training, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        training.run(train_config("steps=6"))
+    assert find_checkpoint(tmp_path / "run").name == "step_000003"
+    monkeypatch.setattr(training, "training_step", step)
+    training.run(train_config("steps=6"))
+    training.run(train_config("steps=6", f"run={tmp_path / 'whole'}"))
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+def test_a_run_without_a_checkpoint_says_that_it_starts_over(train_config, tmp_path, monkeypatch, capsys):
+    def broken(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_checkpoint", broken)
+    with pytest.raises(KeyboardInterrupt):
+        training.run(train_config("steps=2"))
+    monkeypatch.undo()
+    training.run(train_config("steps=2"))
+    assert "starting at step 0" in capsys.readouterr().out
 
 
 def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(train_config, tmp_path, monkeypatch):

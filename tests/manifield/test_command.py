@@ -148,3 +148,30 @@ def test_python_dash_m(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr == "manifield: error: unknown verb 'tarin': did you mean train?\n"
+
+
+def test_commands_that_made_a_run_are_remembered(report, tmp_path: Path) -> None:
+    report(lambda config: None)
+    for words in (["run=a b", "strips=2"], ["run=a b"], ["run=a b", "strips=2"]):
+        (tmp_path / "a b").mkdir(exist_ok=True)
+        assert command.main(["report", *[word.replace("a b", str(tmp_path / "a b")) for word in words]]) == 0
+    lines = (tmp_path / "a b" / "commands.txt").read_text().splitlines()
+    assert lines == [f"manifield report 'run={tmp_path}/a b' strips=2", f"manifield report 'run={tmp_path}/a b'"]
+
+
+def test_a_refused_command_is_not_remembered(report, tmp_path: Path) -> None:
+    report(raising(InputError("x")))
+    assert command.main(["report", f"run={tmp_path}"]) == 2
+    assert not (tmp_path / "commands.txt").exists()
+
+
+def test_termination_ends_like_an_interrupt() -> None:
+    """Workers and locks are then let go in order, as after Ctrl-C."""
+    code = (
+        "import os, signal, sys\n"
+        "from manifield import command\n"
+        "command.load = lambda target: lambda config: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.exit(command.main(['report']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 130 and "interrupted" in done.stderr and "Traceback" not in done.stderr

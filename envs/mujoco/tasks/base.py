@@ -21,6 +21,17 @@ class Task(ABC):
     descriptions: list[str]
     """Every phrasing of the instruction, after `build`."""
 
+    scales: tuple[float, float] | None = None
+    """A smaller and a larger factor for the size of what is handled; None where another size makes no sense."""
+    scale = 1.0
+    """The factor to build with: set before `build`, from `scales`."""
+    has_new_position = False
+    """Whether `build` knows places at which it puts things only if `new_position` is set."""
+    new_position = False
+    """Build at places where nothing stands otherwise: set before `build`."""
+    recolorable: tuple[str, ...] = ()
+    """After `build`: bodies whose colours mean nothing to the instruction."""
+
     @abstractmethod
     def build(self, rng: np.random.Generator, variation: int, spec: mujoco.MjSpec) -> None:
         """Put the things of `variation` into the scene, poses drawn from `rng`, and set `descriptions`."""

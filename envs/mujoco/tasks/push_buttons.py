@@ -9,30 +9,13 @@ import mujoco
 import numpy as np
 
 from envs.interface import Action, Choices
+from envs.mujoco.colors import COLORS
 from envs.mujoco.scene import TABLE_HEIGHT, box, cylinder, place_apart
 from envs.mujoco.simulation import Simulation
 from envs.mujoco.tasks.base import Task, facing_down, key_frame
 
-COLORS = (
-    ("maroon", (0.5, 0.0, 0.0)),
-    ("green", (0.0, 0.5, 0.0)),
-    ("blue", (0.0, 0.0, 1.0)),
-    ("navy", (0.0, 0.0, 0.5)),
-    ("yellow", (1.0, 1.0, 0.0)),
-    ("cyan", (0.0, 1.0, 1.0)),
-    ("magenta", (1.0, 0.0, 1.0)),
-    ("silver", (0.75, 0.75, 0.75)),
-    ("gray", (0.5, 0.5, 0.5)),
-    ("orange", (1.0, 0.5, 0.0)),
-    ("olive", (0.5, 0.5, 0.0)),
-    ("purple", (0.5, 0.0, 0.5)),
-    ("teal", (0.0, 0.5, 0.5)),
-    ("azure", (0.0, 0.5, 1.0)),
-    ("violet", (0.5, 0.0, 1.0)),
-    ("rose", (1.0, 0.0, 0.5)),
-    ("black", (0.0, 0.0, 0.0)),
-    ("white", (1.0, 1.0, 1.0)),
-)
+# As in RLBench, without red and lime, which a plate has at rest and when it is pressed.
+CHOICES = tuple((name, color) for name, color in COLORS.items() if name not in ("red", "lime"))
 _BUTTONS = 3
 _RED, _GREEN = (0.8, 0.05, 0.05), (0.1, 0.8, 0.1)
 
@@ -52,10 +35,10 @@ class PushButtons(Task):
     watches = True
 
     def build(self, rng: np.random.Generator, variation: int, spec: mujoco.MjSpec) -> None:
-        named = list(next(islice(permutations(COLORS, _BUTTONS), variation // 3, None)))
+        named = list(next(islice(permutations(CHOICES, _BUTTONS), variation // 3, None)))
         wanted = 1 + variation % 3
         positions = place_apart(rng, _BUTTONS, (0.08, -0.3), (0.4, 0.3), 0.13)
-        spare = [color for color in COLORS if color not in named]
+        spare = [color for color in CHOICES if color not in named]
         # Buttons that are not named get other colours, or they would always be the next ones of the list.
         for i, k in zip(range(wanted, _BUTTONS), rng.permutation(len(spare)), strict=False):
             named[i] = spare[k]
