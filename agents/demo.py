@@ -31,5 +31,6 @@ def run(config: DictConfig) -> None:
         print(f"[{number + 1}/{len(jobs)} · {elapsed}] {quoted(verb, words)}", flush=True)
         perform(verb, words)
         if number == 0:  # belongs to no run by itself, but to this one's story
+            Path(config.run).mkdir(parents=True, exist_ok=True)
             remember(Path(config.run), quoted(verb, words))
     print(f"took {duration(time.monotonic() - begin)}")

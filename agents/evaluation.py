@@ -21,6 +21,7 @@ from agents.agent import Agent
 from agents.checkpoint import find_checkpoint, load_meta
 from agents.offline import run_offline
 from agents.playing import Player
+from agents.report.summary import evaluation_table
 from agents.statistics import wilson_interval
 from envs.make import make_environment
 from envs.seeds import SPLITS
@@ -63,7 +64,8 @@ def run(config: DictConfig) -> None:
     usual = (config.split, config.seed) == ("test", 0)
     default = config.policy if usual else f"{config.policy}_{config.split}_{config.seed}"
     default = "_".join([default, *settings["env"].get("unseen", [])])
-    print(table(evaluate(settings, folder / "evaluation" / (config.name or default))), flush=True)
+    summary = evaluate(settings, folder / "evaluation" / (config.name or default))
+    print(f"{config.policy} on {config.split} scenes, seed {config.seed}\n{evaluation_table(summary)}", flush=True)
 
 
 def evaluate(settings: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -166,22 +168,3 @@ def summarise(episodes: list[dict[str, Any]], settings: dict[str, Any]) -> dict[
         "tasks": tasks,
         "mean_success": float(np.mean([t["successes"] / t["episodes"] for t in tasks.values()])),
     }
-
-
-def table(results: dict[str, Any]) -> str:
-    """Plain-text table of results.json."""
-    lines = [f"{results['policy']} on split {results['split']}, seed {results['seed']}"]
-    lines.append(f"{'task':32}{'success':>16}{'95 % interval':>16}{'first choice':>14}{'chance':>8}  failures")
-    for task, row in results["tasks"].items():
-        low, high = row["interval"]
-        first = row["first_choice"]
-        choice = (
-            f"{first['correct']:>8} of {first['of']:<3}{first['chance']:7.0%}" if first["of"] else f"{'–':>14}{'':8}"
-        )
-        lines.append(
-            f"{task:32}{row['successes']:>5} of {row['episodes']:<3}{row['successes'] / row['episodes']:5.0%}"
-            f"{low:>9.0%} –{high:4.0%}"
-            f"{choice}  " + ", ".join(f"{v} {k}" for k, v in row["failures"].items())
-        )
-    lines.append(f"{'mean':32}{results['mean_success']:>16.0%}")
-    return "\n".join(lines)

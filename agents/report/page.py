@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agents.report import sections
-from agents.report.run_folder import RunFolder, read_run
+from agents.report.charts import number
+from agents.report.curves import curves
+from agents.report.markup import words
+from agents.report.run_folder import Evaluation, RunFolder, read_run
 from agents.report.strips import strips_section
-from agents.report.summary import percent, summary_table
+from agents.report.summary import evaluate_command, interval, mean_choice, not_evaluated, percent, summary_table
+from manifield.errors import within
+from manifield.files import write_whole
 from manifield.progress import duration
 
 if TYPE_CHECKING:
@@ -25,6 +30,7 @@ TEMPLATE = Path(__file__).with_name("template.html")
 
 def run(config: DictConfig) -> None:
     """Write RUN/report.html and print the table and the page's path. config: `configs/report.yaml`."""
+    within(config, strips=(0, 1000))
     found = read_run(config.run)
     page = write_report(found, strips=config.strips)
     print(summary_table(found))
@@ -36,92 +42,81 @@ def write_report(found: RunFolder | str | Path, strips: int = 4) -> Path:
 
     Args:
         found: a run's folder, or what `read_run` made of it.
-        strips: most film strips of successes, and of failures, for each task.
+        strips: most film strips of successes, and of failures, for each task; 0 for none.
     """
     found = found if isinstance(found, RunFolder) else read_run(found)
-    parts: list[tuple[str, str]] = [
+    parts = [
         ("Success", sections.success(found)),
         ("Failures", sections.failures(found)),
         ("Film strips", strips_section(found, strips)),
-        ("Training", sections.curves(found)),
-        ("Held-back recordings", sections.offline(found)),
+        ("Training", curves(found)),
+        ("Recorded episodes", sections.offline(found)),
         ("How to repeat it", sections.commands(found)),
         ("Versions", sections.versions(found)),
         ("Configuration", sections.configuration(found)),
     ]
+    parts = [(title, content) for title, content in parts if content]
     body = "\n".join(
         f'<section id="{_anchor(title)}"><h2>{escape(title)}</h2>\n{content}</section>' for title, content in parts
     )
     links = " ".join(f'<a href="#{_anchor(title)}">{escape(title)}</a>' for title, _ in parts)
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(f"{found.folder.resolve().name} · manifield"),
-        name=escape(found.folder.resolve().name),
+        name=words(found.folder.resolve().name),
         subtitle=escape(_subtitle(found)),
         tiles=_tiles(found),
         links=links,
         body=body,
     )
     target = found.folder / "report.html"
-    half = target.with_suffix(".html.part")  # a reader never meets half a page
-    half.write_text(page, encoding="utf-8")
-    half.replace(target)
+    write_whole(target, page)
     return target
 
 
 def _subtitle(found: RunFolder) -> str:
-    parts = [time.strftime("%-d %B %Y, %H:%M", time.localtime(found.changed))]
-    if found.main:
-        parts += [f"{len(found.main.tasks)} tasks", f"{sum(t.episodes for t in found.main.tasks.values())} episodes"]
-        parts += [f"{found.main.split} seeds"] if found.main.split else []
+    parts = [time.strftime("report written %Y-%m-%d %H:%M UTC", time.gmtime())]
     commit = str(found.versions.get("commit", ""))
     if commit and commit != "unknown":
-        parts.append(f"commit {commit[:10]}{'+dirty' if commit.endswith('+dirty') else ''}")
+        parts.append(f"trained with commit {commit[:10]}{'+dirty' if commit.endswith('+dirty') else ''}")
     return " · ".join(parts)
 
 
 def _tiles(found: RunFolder) -> str:
-    """The handful of numbers that a reader looks for first."""
-    tiles: list[tuple[str, str, str]] = []
+    """The handful of numbers that a reader looks for first: what, how much, a note (HTML)."""
     main = found.main
     if main:
-        low, high = main.interval
-        against = "".join(f", {baseline.policy} {percent(baseline.mean)}" for baseline in found.baselines)
-        tiles.append(("mean success", percent(main.mean), f"95 %: {100 * low:.0f}–{100 * high:.0f} %{against}"))
-        worst = min(main.tasks.items(), key=lambda item: item[1].rate, default=None)
-        if worst and len(main.tasks) > 1:
-            tiles.append(("hardest task", percent(worst[1].rate), worst[0]))
-        tiles += _choice_tile(list(main.tasks.values()))
+        tiles = _result_tiles(main, found.compared)
     else:
-        tiles.append(("mean success", "—", "no trained policy was evaluated"))
+        command = f"{escape(not_evaluated(found))}: <code>{escape(evaluate_command(found))}</code>"
+        tiles = [("mean success", "–", command)]
     losses = found.metrics.get("loss")
     if losses and losses[0]:
         seconds = found.metrics.get("seconds", ([], []))[1]
-        tiles.append(("training", f"{losses[0][-1]:,.0f}".replace(",", " "), "steps" + _took(seconds[-1:])))
-    if main and main.seconds is not None:
-        speed = [task.seconds_per_action for task in main.tasks.values() if task.seconds_per_action is not None]
-        per_action = f"{sum(speed) / len(speed):.2g} s per action" if speed else "closed loop"
-        tiles.append(("evaluation", duration(main.seconds), per_action))
-    if main and main.seed is not None:
-        tiles.append(("seed", str(main.seed), f"{main.split} split" if main.split else ""))
+        took = f"took {duration(max(seconds))}" if seconds else ""
+        tiles.append(("training", f"{number(losses[0][-1])} steps", took))
     return "".join(
-        f'<div class="tile"><span class="what">{escape(what)}</span><span class="big">{escape(big)}</span>'
-        f'<span class="note">{escape(note).replace(" %", "&nbsp;%")}</span></div>'
+        f'<div class="tile"><span class="what">{what}</span><span class="big">{big}</span>'
+        f'<span class="note">{note}</span></div>'
         for what, big, note in tiles
     )
 
 
-def _choice_tile(tasks: Sequence[Any]) -> list[tuple[str, str, str]]:
-    measured = [task for task in tasks if task.first_choice]
-    if not measured:
-        return []
-    rate = sum(task.first_choice[0] / task.first_choice[1] for task in measured) / len(measured)
-    known = [task.chance for task in measured if task.chance is not None]
-    note = f"chance {percent(sum(known) / len(known))}" if len(known) == len(measured) else "right object first"
-    return [("first choice", percent(rate), note)]
-
-
-def _took(seconds: Sequence[float]) -> str:
-    return f" in {duration(seconds[0])}" if seconds else ""
+def _result_tiles(main: Evaluation, compared: Sequence[Evaluation]) -> list[tuple[str, str, str]]:
+    against = "".join(f"<br>{words(f'{other.label} {percent(other.mean)}')}" for other in compared)
+    tiles = [("mean success", percent(main.mean), words(f"95 % interval {interval(main.interval)}") + against)]
+    worst, best = (pick(main.tasks.items(), key=lambda item: item[1].rate) for pick in (min, max))
+    if worst[1].rate < best[1].rate:
+        tiles.append(("hardest task", percent(worst[1].rate), words(worst[0])))
+    choice, chance = mean_choice(list(main.tasks.values()))
+    if choice:
+        tiles.append(("first choice right", choice, f"chance {chance}" if chance else ""))
+    times = [f"took {duration(main.seconds)}"] if main.seconds is not None else []
+    speed = [task.seconds_per_action for task in main.tasks.values() if task.seconds_per_action is not None]
+    times += [f"{sum(speed) / len(speed):.2g} s per action"] if speed else []
+    tasks = f"{len(main.tasks)} task" + ("s" if len(main.tasks) > 1 else "")
+    lines = (tasks, ", ".join(sections.scenes(main)), ", ".join(times))
+    episodes = sum(task.episodes for task in main.tasks.values())
+    return [*tiles, ("evaluation", f"{episodes} episodes", "<br>".join(escape(line) for line in lines if line))]
 
 
 def _anchor(title: str) -> str:

@@ -26,6 +26,7 @@ FINGER = 0.045  # metres from the tool centre point back to the palm
 WRIST = 0.095  # metres from the tool centre point back to the wrist
 SPREAD = {True: 0.04, False: 0.006}  # metres from the middle to a finger, open and closed
 AXIS = 0.035  # metres
+GAP = 4  # pixels between the frames of a film strip
 NEAR = 0.01  # metres; lines are cut where they come closer to the camera than this
 
 # A perceptual ramp (after matplotlib's inferno, without its black end): low, …, high.
@@ -147,7 +148,7 @@ def heat_colours(heat: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(place, np.arange(len(HEAT)), HEAT[:, channel]) for channel in range(3)], axis=-1)
 
 
-def film_strip(images: Sequence[np.ndarray], captions: Sequence[str], gap: int = 4) -> np.ndarray:
+def film_strip(images: Sequence[np.ndarray], captions: Sequence[str], gap: int = GAP) -> np.ndarray:
     """Pictures in a row, each with its caption in a dark band below, wrapped to the picture's width.
 
     Args:
@@ -174,6 +175,17 @@ def film_strip(images: Sequence[np.ndarray], captions: Sequence[str], gap: int =
         for j, line in enumerate(lines):
             pen.text((left + 4, height + 4 + j * line_height), line, font=font, fill=(232, 234, 237))
     return np.asarray(strip)
+
+
+def cut_strip(strip: Image.Image, count: int) -> list[Image.Image]:
+    """The `count` pictures of a film strip again, without captions, if they were square as an evaluation's are.
+
+    A picture that is not as wide as so many frames comes back whole.
+    """
+    width, rest = divmod(strip.width + GAP, count)
+    if rest or width - GAP > strip.height:
+        return [strip]
+    return [strip.crop((left, 0, left + width - GAP, width - GAP)) for left in range(0, strip.width, width)]
 
 
 def png_bytes(image: np.ndarray, colours: int | None = None) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,20 @@ from typing import Any
 from agents.statistics import wilson_interval
 from manifield.errors import InputError
 
-# Policies that a trained one is compared with, in the order in which they are shown after it.
-BASELINES = ("untrained", "random")
-ORDER = {"trained": 0, "expert": 2, "untrained": 3, "random": 4}
+# What a trained policy is compared with, in the order in which it is shown after it: the ceiling, then the floor.
+COMPARED = ("expert", "untrained", "random")
 
 
 @dataclass
 class TaskResult:
-    """Closed-loop results of one task. interval: 95 % of the success rate. chance: of the first choice, or None."""
+    """Closed-loop results of one task. interval: 95 % of the success rate. first_choice: how often the first key-frame
+    went to what the instruction names, (right, of), or None where there is nothing to choose. chance: of that."""
 
     episodes: int
     successes: int
     interval: tuple[float, float]
     first_choice: tuple[int, int] | None = None
     chance: float | None = None
-    mean_steps: float | None = None
     failures: dict[str, int] = field(default_factory=dict)
     seconds_per_action: float | None = None
 
@@ -71,54 +71,63 @@ class RunFolder:
     metrics: dict[str, tuple[list[float], list[float]]]
     evaluations: list[Evaluation]
     offline: dict[str, Any]
-    changed: float
 
     @property
     def main(self) -> Evaluation | None:
-        """The evaluation that the headline tells of: of a trained policy, on unseen seeds if there are several."""
-        trained = [evaluation for evaluation in self.evaluations if evaluation.policy not in (*BASELINES, "expert")]
-        return next((e for e in trained if e.split == "test"), trained[0] if trained else None)
+        """The evaluation that the headline tells of: the first of a trained policy, see `read_run` for the order."""
+        return next((e for e in self.evaluations if e.policy not in COMPARED), None)
 
     @property
-    def baselines(self) -> list[Evaluation]:
-        """The first evaluation of each policy of `BASELINES`, as far as there is one."""
-        firsts = (next((e for e in self.evaluations if e.policy == policy), None) for policy in BASELINES)
+    def compared(self) -> list[Evaluation]:
+        """The first evaluation of each policy of `COMPARED`, as far as there is one."""
+        firsts = (next((e for e in self.evaluations if e.policy == policy), None) for policy in COMPARED)
         return [evaluation for evaluation in firsts if evaluation]
 
 
 def read_run(folder: str | Path) -> RunFolder:
-    """Read RUN.
+    """Read RUN: a trained policy's evaluations before those it is compared with, unseen scenes before others, the usual
+    evaluation (which is named as the policy) before those with a name of their own, then by name.
 
     Raises:
-        InputError: the folder does not exist or holds nothing of a run, or a file in it is broken.
+        InputError: the folder does not exist, was neither trained in nor evaluated, or a file in it is broken.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder; give run=FOLDER as it was given to train")
     evaluations = [_read_evaluation(path) for path in sorted(folder.glob("evaluation/*/results.json"))]
-    # Trained before what it is compared with, unseen seeds before others, then by name.
-    evaluations.sort(key=lambda e: (ORDER.get(e.policy, 1), e.split != "test", e.name))
+    order = {policy: rank for rank, policy in enumerate(COMPARED, 1)}
+    evaluations.sort(key=lambda e: (order.get(e.policy, 0), e.split != "test", e.name != e.policy, e.name))
     policies = [evaluation.policy for evaluation in evaluations]
     for evaluation in evaluations:
         evaluation.label = evaluation.policy if policies.count(evaluation.policy) == 1 else evaluation.name
-    files = [folder / name for name in ("config.yaml", "versions.json", "metrics.csv", "offline/results.json")]
-    files = [file for file in files if file.is_file()] + [e.folder / "results.json" for e in evaluations]
-    if not files:
-        raise InputError(f"{folder}: nothing to report, neither metrics.csv nor evaluation/NAME/results.json is here")
+    metrics = _read_metrics(folder / "metrics.csv")
+    offline = _read_json(folder / "offline" / "results.json")
+    if not (metrics or evaluations or offline):
+        command = f"manifield train {shlex.quote(f'run={folder}')}"
+        raise InputError(f"{folder}: nothing to report yet, neither trained nor evaluated: {command}")
     return RunFolder(
         folder=folder,
         config=_read_text(folder / "config.yaml"),
         commands=_read_text(folder / "commands.txt"),
         versions=_read_json(folder / "versions.json"),
-        metrics=_read_metrics(folder / "metrics.csv"),
+        metrics=metrics,
         evaluations=evaluations,
-        offline=_read_json(folder / "offline" / "results.json"),
-        changed=max(file.stat().st_mtime for file in files),
+        offline=offline,
     )
 
 
 def _read_evaluation(path: Path) -> Evaluation:
-    found = _read_json(path)
+    evaluation = to_evaluation(_read_json(path), path)
+    evaluation.episodes = _read_lines(path.parent / "episodes.jsonl")
+    return evaluation
+
+
+def to_evaluation(found: dict[str, Any], path: Path) -> Evaluation:
+    """What a results.json holds, without its episodes. path: of that file.
+
+    Raises:
+        InputError: it is not an evaluation's.
+    """
     try:
         tasks = {str(name): _task(task) for name, task in found["tasks"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -132,7 +141,7 @@ def _read_evaluation(path: Path) -> Evaluation:
         seed=found.get("seed"),
         seconds=found.get("seconds"),
         tasks=tasks,
-        episodes=_read_lines(path.parent / "episodes.jsonl"),
+        episodes=[],
     )
 
 
@@ -140,13 +149,13 @@ def _task(found: dict[str, Any]) -> TaskResult:
     episodes, successes = int(found["episodes"]), int(found["successes"])
     low, high = found.get("interval") or wilson_interval(successes, episodes)
     first = found.get("first_choice") or {}
+    chosen = bool(first.get("of")) and first.get("chance") != 1  # chance 1: one thing, nothing to choose
     return TaskResult(
         episodes=episodes,
         successes=successes,
         interval=(float(low), float(high)),
-        first_choice=(int(first["correct"]), int(first["of"])) if first.get("of") else None,
-        chance=first.get("chance"),
-        mean_steps=found.get("mean_steps"),
+        first_choice=(int(first["correct"]), int(first["of"])) if chosen else None,
+        chance=first.get("chance") if chosen else None,
         failures={str(reason): int(count) for reason, count in (found.get("failures") or {}).items()},
         seconds_per_action=found.get("seconds_per_action"),
     )

@@ -1,101 +1,119 @@
-"""The report's sections, each a piece of HTML from what was found in the run's folder, or "not run"."""
+"""The report's sections, each a piece of HTML from what was found in the run's folder, or "" where there is nothing."""
 
 from __future__ import annotations
 
-import colorsys
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from agents.report import charts
+from agents.report.colours import outcome_colour, policy_colour
+from agents.report.markup import figure, legend, table
 from agents.report.run_folder import Evaluation, RunFolder, TaskResult
-from agents.report.summary import first_choice, interval, mean_choice, percent
+from agents.report.summary import COLUMNS, interval, mean_cells, percent, result_rows
 
-NOT_RUN = '<p class="absent">not run</p>'
-SERIES = 5  # colours that the page defines as --series-0 …
+FIRST_CHOICE = (
+    "First choice: how often the first key-frame goes to the object or side that the instruction names. Chance is "
+    "that of a policy that picks any of them blindly; where there is nothing to choose, both are left empty."
+)
 
-# Parts of the loss that every agent here has, in the order of reading; others follow by name.
-FIRST_CURVES = ("loss", "loss_translation", "loss_rotation", "loss_gripper", "loss_collision")
-NOT_CURVES = ("seconds",)
+# What the reasons of failure mean; those of an action end the episode, which is how RLBench evaluates too.
+REASONS = {
+    "wrong object": "the first key-frame went to something else than the instruction names",
+    "not solved in time": "the key-frames that an episode may have were used up",
+    "in collision": "the arm would hit something at the goal",
+    "no path": "no way to the goal without a collision was found",
+    "unreachable": "the arm cannot take the goal's pose",
+    "invalid": "the goal lay outside the workspace",
+}
+
+# Measures of recorded episodes in words, with the factor from the file's unit.
+MEASURES = {
+    "transitions": ("predictions", 1),
+    "translation_cm_median": ("position error, median, cm", 1),
+    "translation_cm_p90": ("position error, 90 % below, cm", 1),
+    "rotation_deg_median": ("rotation error, median, degrees", 1),
+    "rotation_deg_p90": ("rotation error, 90 % below, degrees", 1),
+    "gripper_accuracy": ("gripper right, %", 100),
+    "collision_accuracy": ("collision flag right, %", 100),
+}
 
 
 def success(run: RunFolder) -> str:
-    """Bars with whiskers for every evaluation, the first choice beside chance, and the table."""
-    if not run.evaluations:
-        return NOT_RUN
-    shown = run.evaluations[:SERIES]
-    tasks = list(dict.fromkeys(name for evaluation in shown for name in evaluation.tasks))
+    """Bars with whiskers and the first choice beside chance, then the table, then other evaluations' in short."""
+    shown = [*([run.main] if run.main else []), *run.compared]
     rates, choices = [], []
-    for name in tasks:
-        measured = [(i, e) for i, e in enumerate(shown) if name in e.tasks]
-        rates.append(charts.Group(name, [_success_bar(e, i, name) for i, e in measured]))
-        bars = [_choice_bar(e, i, name) for i, e in measured if e.tasks[name].first_choice]
-        chance = next((e.tasks[name].chance for _, e in measured if e.tasks[name].chance is not None), None)
+    for name in dict.fromkeys(name for evaluation in shown for name in evaluation.tasks):
+        measured = [e for e in shown if name in e.tasks]
+        rates.append(charts.Group(name, [_success_bar(e, name) for e in measured]))
+        bars = [_choice_bar(e, name) for e in measured if e.tasks[name].first_choice]
+        chance = next((e.tasks[name].chance for e in measured if e.tasks[name].chance is not None), None)
         if bars:
             choices.append(charts.Group(name, bars, chance, f"{name}: chance {percent(chance)}"))
-    names = [(f"var(--series-{i})", e.label) for i, e in enumerate(shown)]
-    chart = charts.rate_bars(rates, "success per task")
-    figures = _figure("Episodes solved, with 95 % intervals", chart, legend(names))
+    parts = []
+    if sum(len(group.bars) for group in rates) > 1:  # a single bar says nothing that the number does not
+        figures = figure("Episodes solved", "with 95 % intervals", charts.rate_bars(rates))
+        if choices:
+            figures += figure("First choice right", "dashed: chance", charts.rate_bars(choices))
+        parts.append(f'<div class="two">{figures}</div>')
+    if run.main:
+        parts.append(_results(run.main, run.compared))
+    others = [e for e in run.evaluations if e not in shown]
+    if others:
+        rows = [(e.label, *mean_cells(e)) for e in ([run.main] if run.main else []) + others]
+        parts.append(table(("evaluation", *COLUMNS), rows, "other evaluations, means over tasks"))
+        tables = "".join(_results(e) for e in others)
+        parts.append(f"<details><summary>other evaluations by task</summary>{tables}</details>")
     if choices:
-        figures += _figure(
-            "First key-frame at the right object",
-            charts.rate_bars(choices, "accuracy of the first choice per task"),
-            legend([*names, ("dashed", "chance")]),
-        )
-    return f'<div class="two">{figures}</div>\n{"".join(_table(evaluation, run) for evaluation in run.evaluations)}'
+        parts.append(f'<p class="note">{FIRST_CHOICE}</p>')
+    return "\n".join(parts)
 
 
-def _success_bar(evaluation: Evaluation, index: int, name: str) -> charts.Bar:
+def _success_bar(evaluation: Evaluation, name: str) -> charts.Bar:
     task = evaluation.tasks[name]
     counts = f"{task.successes} of {task.episodes}"
     title = f"{name}, {evaluation.label}: {counts}, 95 % interval {interval(task.interval)}"
-    return charts.Bar(task.rate, percent(task.rate), index, title, *task.interval)
+    return charts.Bar(evaluation.label, task.rate, policy_colour(evaluation.policy), title, *task.interval)
 
 
-def _choice_bar(evaluation: Evaluation, index: int, name: str) -> charts.Bar:
+def _choice_bar(evaluation: Evaluation, name: str) -> charts.Bar:
     correct, of = evaluation.tasks[name].first_choice or (0, 1)
     title = f"{name}, {evaluation.label}: {correct} of {of} right, chance {percent(evaluation.tasks[name].chance)}"
-    return charts.Bar(correct / of, percent(correct / of), index, title)
+    return charts.Bar(evaluation.label, correct / of, policy_colour(evaluation.policy), title)
 
 
-def _table(evaluation: Evaluation, run: RunFolder) -> str:
-    header = ("task", "solved", "success", "95 %", "first choice", "", "chance", "key-frames", "s per action")
-    rows = [
-        (
-            name,
-            f"{task.successes} of {task.episodes}",
-            percent(task.rate),
-            interval(task.interval),
-            *first_choice(task),
-            percent(task.chance),
-            "" if task.mean_steps is None else f"{task.mean_steps:.1f}",
-            "" if task.seconds_per_action is None else f"{task.seconds_per_action:.2g}",
-        )
-        for name, task in evaluation.tasks.items()
-    ]
-    choice = mean_choice(list(evaluation.tasks.values()))
-    mean = ("mean", "", percent(evaluation.mean), interval(evaluation.interval), "", *choice, "", "")
-    facts = [f"{evaluation.split} split" if evaluation.split else ""]
+def _results(evaluation: Evaluation, compared: Sequence[Evaluation] = ()) -> str:
+    header, *rows = result_rows(evaluation, compared)
+    caption = ", ".join([evaluation.label, *scenes(evaluation)])
+    return table(header, rows, caption, last_is_total=rows[-1][0] == "mean")
+
+
+def scenes(evaluation: Evaluation) -> list[str]:
+    """["test scenes", "seed 0"], as far as known."""
+    facts = [f"{evaluation.split} scenes" if evaluation.split else ""]
     facts.append(f"seed {evaluation.seed}" if evaluation.seed is not None else "")
-    caption = ", ".join([evaluation.label, *(fact for fact in facts if fact)])
-    return table(header, [*rows, mean], caption, last_is_total=True)
+    return [fact for fact in facts if fact]
 
 
 def failures(run: RunFolder) -> str:
-    """What became of the episodes of the headline's evaluation, as stacked bars and a table."""
+    """What became of the episodes of the headline's evaluation: bars for several tasks, and a table."""
     main = run.main
-    if main is None:
-        return NOT_RUN
+    if main is None or all(task.successes == task.episodes for task in main.tasks.values()):
+        return ""
     reasons = [reason for reason, _ in sum((Counter(t.failures) for t in main.tasks.values()), Counter()).most_common()]
     outcomes = {name: _outcomes(task, reasons) for name, task in main.tasks.items()}
     parts = [part for part in ("solved", *reasons, "unexplained") if any(dict(o).get(part) for o in outcomes.values())]
-    colours = {part: _reason_colour(i) for i, part in enumerate(part for part in parts if part != "solved")}
-    colours["solved"] = "var(--series-0)"
-    chart = charts.stacked_bars(list(outcomes.items()), colours, "outcomes of episodes per task")
     rows = [(name, *(str(dict(outcome).get(part, 0)) for part in parts)) for name, outcome in outcomes.items()]
-    key = legend([(colours[part], part) for part in parts])
-    return _figure(f"Episodes by outcome, {main.label}", chart, key) + table(("task", *parts), rows)
+    chart = ""
+    if len(outcomes) > 1 and len(parts) > 1:
+        colours = {part: outcome_colour(part) for part in parts}
+        key = legend([(colours[part], part) for part in parts])
+        chart = figure("Episodes by outcome", main.label, key + charts.stacked_bars(list(outcomes.items()), colours))
+    meanings = "; ".join(f"{escape(part)}: {REASONS[part]}" for part in parts if part in REASONS)
+    note = f'<p class="note">{meanings[0].upper()}{meanings[1:]}.</p>' if meanings else ""
+    return chart + table(("task", *parts), rows) + note
 
 
 def _outcomes(task: TaskResult, reasons: Sequence[str]) -> list[tuple[str, int]]:
@@ -104,113 +122,51 @@ def _outcomes(task: TaskResult, reasons: Sequence[str]) -> list[tuple[str, int]]
     return [*known, ("unexplained", max(0, rest))]
 
 
-def _reason_colour(index: int) -> str:
-    """Warm to cool, as far apart as eight can be, on light and dark ground alike."""
-    hue = (0.07, 0.0, 0.13, 0.85, 0.75, 0.45, 0.35, 0.55)[index % 8]
-    red, green, blue = colorsys.hls_to_rgb(hue, 0.56, 0.62)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
-
-
-def curves(run: RunFolder) -> str:
-    """A small chart for every column of metrics.csv; a validation column joins the one it validates."""
-    names = [name for name in run.metrics if name not in NOT_CURVES]
-    if not names:
-        return NOT_RUN
-    training = [name for name in names if not (name.startswith("val_") and name.removeprefix("val_") in names)]
-    order = {name: i for i, name in enumerate(FIRST_CURVES)}
-    training.sort(key=lambda name: (order.get(name, len(order) + (not name.startswith("loss"))), name))
-    drawn = []
-    for name in training:
-        series = [charts.Series("training" if not name.startswith("val_") else "held back", *run.metrics[name])]
-        if f"val_{name}" in run.metrics:
-            series.append(charts.Series("held back", *run.metrics[f"val_{name}"], 1))
-        drawn.append(charts.line_chart(name.replace("_", " "), series))
-    both = any(f"val_{name}" in run.metrics for name in training)
-    names_of_lines = legend([("var(--series-0)", "training"), ("var(--series-1)", "held back")]) if both else ""
-    return f'{names_of_lines}<div class="grid-of-charts">{"".join(drawn)}</div>'
-
-
 def offline(run: RunFolder) -> str:
-    """Errors on held-back recordings: one row a task, one column a measure, whatever measures there are."""
-    if not run.offline:
-        return NOT_RUN
-    facts = {} if "tasks" not in run.offline else run.offline
-    facts = {name: value for name, value in facts.items() if not isinstance(value, Mapping | list)}
-    tasks = run.offline.get("tasks", run.offline)
-    tasks = {name: dict(_flatten(found)) for name, found in tasks.items() if isinstance(found, Mapping)}
+    """Errors on recorded episodes: one row a task, one column a measure, whatever measures there are."""
+    tasks = {name: found for name, found in run.offline.get("tasks", {}).items() if isinstance(found, Mapping)}
     if not tasks:
-        return NOT_RUN
+        return ""
     columns = list(dict.fromkeys(column for found in tasks.values() for column in found))
+    header = [MEASURES[column][0] if column in MEASURES else column.replace("_", " ") for column in columns]
     rows = [(name, *(_measure(column, found.get(column)) for column in columns)) for name, found in tasks.items()]
-    about = ", ".join(f"{name.replace('_', ' ')} {_measure(name, value)}" for name, value in facts.items())
-    return table(("task", *(column.replace("_", " ").replace(".", ", ") for column in columns)), rows, about)
+    data = (
+        f"recordings in {run.offline['data']}; one prediction for each key-frame and phrasing"
+        if "data" in run.offline
+        else ""
+    )
+    return table(("task", *header), rows, data, last_is_total=rows[-1][0] == "all")
 
 
-def _flatten(found: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
-    for name, value in found.items():
-        if isinstance(value, Mapping):
-            flat += _flatten(value, f"{prefix}{name}.")
-        elif not isinstance(value, list):
-            flat.append((f"{prefix}{name}", value))
-    return flat
-
-
-def _measure(name: str, value: Any) -> str:
+def _measure(column: str, value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
-    if "accuracy" in name and isinstance(value, int | float) and 0 <= value <= 1:
-        return percent(value)
+    if column in MEASURES:
+        value *= MEASURES[column][1]
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def commands(run: RunFolder) -> str:
-    """The lines of RUN/commands.txt."""
-    return f"<pre>{escape(run.commands.strip())}</pre>" if run.commands.strip() else NOT_RUN
+    """The lines of RUN/commands.txt, quoted so that every shell takes them as they are (zsh expands brackets)."""
+    lines = "\n".join(_quoted(line) for line in run.commands.splitlines() if line.strip())
+    return f"<pre>{escape(lines)}</pre>" if lines else ""
+
+
+def _quoted(line: str) -> str:
+    try:
+        return shlex.join(shlex.split(line))
+    except ValueError:  # an unfinished quotation: better shown as it is than guessed at
+        return line
 
 
 def versions(run: RunFolder) -> str:
     """What RUN/versions.json says."""
-    if not run.versions:
-        return NOT_RUN
-    return table(None, [(str(name), str(value)) for name, value in run.versions.items()], numbers=False)
+    rows = [(str(name), str(value)) for name, value in run.versions.items()]
+    return table(None, rows, numbers=False) if rows else ""
 
 
 def configuration(run: RunFolder) -> str:
     """RUN/config.yaml, folded away."""
-    if not run.config.strip():
-        return NOT_RUN
-    lines = run.config.strip().count("\n") + 1
-    return f"<details><summary>config.yaml, {lines} lines</summary><pre>{escape(run.config.strip())}</pre></details>"
-
-
-def table(
-    header: Sequence[str] | None,
-    rows: Sequence[Sequence[str]],
-    caption: str = "",
-    last_is_total: bool = False,
-    numbers: bool = True,
-) -> str:
-    """An HTML table; its first column names the row. numbers: the other columns are aligned to the right."""
-    head = f"<thead><tr>{''.join(f'<th>{escape(cell)}</th>' for cell in header)}</tr></thead>" if header else ""
-    lines = []
-    for index, row in enumerate(rows):
-        total = ' class="total"' if last_is_total and index == len(rows) - 1 else ""
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
-        lines.append(f"<tr{total}><th>{escape(row[0])}</th>{cells}</tr>")
-    about = f"<caption>{escape(caption)}</caption>" if caption else ""
-    kind = "numbers" if numbers else "texts"
-    return f'<div class="wide"><table class="{kind}">{about}{head}<tbody>{"".join(lines)}</tbody></table></div>\n'
-
-
-def legend(entries: Sequence[tuple[str, str]]) -> str:
-    """Names of colours. The colour "dashed" stands for a dashed line."""
-    items = []
-    for colour, name in entries:
-        key = '<i class="dashed"></i>' if colour == "dashed" else f'<i style="background:{colour}"></i>'
-        items.append(f"<span>{key}{escape(name)}</span>")
-    return f'<p class="legend">{"".join(items)}</p>'
-
-
-def _figure(title: str, chart: str, key: str) -> str:
-    return f"<figure><figcaption>{escape(title)}</figcaption>{key}{chart}</figure>\n"
+    text = run.config.strip()
+    count = text.count("\n") + 1
+    return f"<details><summary>config.yaml, {count} lines</summary><pre>{escape(text)}</pre></details>" if text else ""

@@ -44,7 +44,7 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 def test_verb_help_and_config(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["report", "--help"], ["help", "report"]):
         assert command.main(words) == 0
-        assert "run=runs/demo" in capsys.readouterr().out
+        assert "run=runs/train" in capsys.readouterr().out
     assert command.main(["report", "run=here", "--print-config"]) == 0
     assert "run: here" in capsys.readouterr().out
     assert command.main(["--version"]) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pytest
 from PIL import Image
 
 from agents.report.page import summary_table, write_report
+from agents.report.pictures import film_strip
 from agents.report.run_folder import read_run
 from agents.report.strips import pick
+from agents.report.summary import evaluation_table
 from agents.statistics import wilson_interval
 from manifield import command
 from manifield.errors import InputError
@@ -32,7 +35,7 @@ def make_run(folder: Path, strips: bool = True) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text("run: runs/demo\nsteps: 1600\nagent:\n  hidden: 256\n  note: <script>\n")
     (folder / "versions.json").write_text(json.dumps({"python": "3.11.7", "commit": "a" * 40 + "+dirty"}))
-    (folder / "commands.txt").write_text("manifield collect seed=0\nmanifield train run=runs/demo\n")
+    (folder / "commands.txt").write_text("manifield collect tasks=[a,b]\nmanifield train 'tasks=[a,b]' run=runs/demo\n")
     generator = np.random.default_rng(0)
     columns = ["step", "seconds", "samples_per_second", "loss", "loss_translation", "loss_rotation", "loss_gripper"]
     columns += ["learning_rate", "val_loss", "val_loss_translation"]
@@ -46,10 +49,9 @@ def make_run(folder: Path, strips: bool = True) -> Path:
     (folder / "metrics.csv").write_text("\n".join([*lines, "1625,48"]))  # the last row was cut off by a kill
     for name, policy in (("untrained", "untrained"), ("test", "trained")):
         make_evaluation(folder / "evaluation" / name, policy, strips and policy == "trained")
-    measures = {"translation_cm": {"median": 1.21, "p90": 3.4}, "rotation_deg": {"median": 4.0, "p90": 11.2}}
-    measures |= {"gripper_accuracy": 1.0, "collision_accuracy": 0.9}
+    measures = {"transitions": 12, "translation_cm_median": 1.21, "gripper_accuracy": 0.9, "collision_accuracy": None}
     (folder / "offline").mkdir()
-    (folder / "offline" / "results.json").write_text(json.dumps({"key_frames": 12, "tasks": {"open_drawer": measures}}))
+    (folder / "offline" / "results.json").write_text(json.dumps({"data": "d", "tasks": {"open_drawer": measures}}))
     return folder
 
 
@@ -70,11 +72,12 @@ def make_evaluation(folder: Path, policy: str, strips: bool) -> None:
             strip = f"strips/{task}_{index}.png" if strips else None
             episodes.append(
                 {"task": task, "index": index, "seed": 900 + index, "variation": index % 3, "success": reason is None,
-                 "instruction": f"do <b>{task}</b> & more", "steps": 3, "failure": reason, "strip": strip}
+                 "instruction": f"do <b>{task}</b> & more", "steps": 3 if reason is None else 8, "failure": reason,
+                 "first_choice_correct": reason != "wrong object", "strip": strip}
             )  # fmt: skip
             if strip:
-                colours = np.full((40, 90, 3), (index * 9, 90, 160), np.uint8)
-                Image.fromarray(colours).save(folder / strip)
+                frames = [np.full((40, 40, 3), 20 * i, np.uint8) for i in range(4 if reason is None else 9)]
+                Image.fromarray(film_strip(frames, ["x"] * len(frames))).save(folder / strip)
     mean = sum(task["successes"] for task in tasks.values()) / 75
     results = {"policy": policy, "split": "test", "seed": 0, "seconds": 240.5, "tasks": tasks, "mean_success": mean}
     (folder / "results.json").write_text(json.dumps(results))
@@ -84,7 +87,7 @@ def make_evaluation(folder: Path, policy: str, strips: bool) -> None:
 class Page(HTMLParser):
     """Collects what a page refers to and checks that its tags match."""
 
-    VOID = ("meta", "link", "img", "br", "line", "rect", "circle", "polyline")
+    VOID = ("meta", "link", "img", "br", "wbr", "line", "circle", "polyline")
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -115,51 +118,99 @@ def test_a_complete_run_becomes_one_page(tmp_path: Path) -> None:
     parsed = Page(text)
     assert all(address.startswith(("data:", "#")) for address in parsed.addresses)
     assert not re.search(r"https?://|@import|url\(", text)
-    assert parsed.tags.count("img") == 2 * 3 + 2 + 2 + 1  # two solved a task; two, two and one failed
+    solved, failed = 2 * 3, 2 + 2 + 1  # strips of four frames, and of nine that are cut in the middle
+    assert parsed.tags.count("img") == 4 * solved + 5 * failed
+    assert text.count("… 4 frames …") == 5
+    assert text.count("key-frame 8</div>") == 5 and "key-frame 4<" not in text  # the end is shown, not the middle
+    assert text.count("key-frame 1, wrong choice</div>") == 2
     assert parsed.tags.count("script") == 0
     assert "&lt;script&gt;" in text and "do &lt;b&gt;open_drawer&lt;/b&gt; &amp; more" in text
-    for part in ("65–84 %", "18 of 25", "wrong object", "held back", "1.21", "3.11.7", "manifield train run=runs/demo"):
+    parts = ["65–84 %", "18/25", "wrong object", "held back", "1.21", "3.11.7", ">position error, median, cm<"]
+    parts += ["manifield collect &#x27;tasks=[a,b]&#x27;\nmanifield train &#x27;tasks=[a,b]&#x27; run=runs/demo"]
+    parts += ["UTC", "training</span>", "took 8 min 00 s", "Loss: rotation", ">training step</text>"]
+    for part in parts:
         assert part in text, part
-    assert "not run" not in text
-    assert not re.search(r"\bnan\b", text, re.IGNORECASE)
+    assert not re.search(r"\bnan\b|not evaluated", text, re.IGNORECASE)
+
+
+def test_every_link_leads_somewhere(tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "metrics.csv").write_text("step,loss\n1,2.0\n2,1.0\n")
+    for page in (write_report(make_run(tmp_path / "demo")), write_report(bare)):
+        text = page.read_text()
+        assert re.findall(r'href="#(.+?)"', text) == re.findall(r'<section id="(.+?)">', text)
+        assert "<section" in text and not re.search(r"</h2>\s*</section>", text)
 
 
 def test_the_summary_table(tmp_path: Path) -> None:
-    lines = summary_table(make_run(tmp_path / "demo", strips=False)).splitlines()
-    assert lines[0].split() == "task success 95 % interval untrained first choice chance".split()
-    assert lines[2].split() == "open_drawer 18/25 72 % 52–86 % 4 % 22/25 88 % 33 %".split()
-    assert lines[-1].split() == "mean 76 % 65–84 % 4 % 89 % 28 %".split()
+    run = make_run(tmp_path / "demo", strips=False)
+    lines = summary_table(run).splitlines()
+    assert lines[0].split() == "task solved success 95 % interval first choice chance untrained".split()
+    assert lines[2].split() == "open_drawer 18/25 72 % 52–86 % 88 % 33 % 4 %".split()
+    assert lines[-1].split() == "mean 57/75 76 % 65–84 % 89 % 28 % 4 %".split()
     assert len({len(line) for line in lines[1:6]}) == 1
+    table = re.search(r"<table.*?</table>", write_report(run).read_text())
+    assert table
+    cells = re.findall(r"<t[hd]>(.*?)</t[hd]>", table.group().replace("<wbr>", "").replace("&nbsp;", " "))
+    assert [cell for line in lines if "--" not in line for cell in re.split(r"  +", line)] == cells
+
+
+def test_the_table_of_one_evaluation(tmp_path: Path) -> None:
+    make_evaluation(tmp_path / "evaluation" / "trained", "trained", strips=False)
+    lines = evaluation_table(json.loads((tmp_path / "evaluation/trained/results.json").read_text())).splitlines()
+    assert lines[0].split() == "task solved success 95 % interval first choice chance failures".split()
+    assert lines[2].endswith("33 %  2 wrong object, 3 imprecise, 2 in collision")
+    assert lines[-1].split() == "mean 57/75 76 % 65–84 % 89 % 28 %".split()
 
 
 def test_the_headline_is_a_trained_policys(tmp_path: Path) -> None:
     for policy in ("expert", "random", "untrained"):
         make_evaluation(tmp_path / "evaluation" / policy, policy, strips=False)
     assert read_run(tmp_path).main is None
-    make_evaluation(tmp_path / "evaluation" / "trained", "trained", strips=False)
-    make_evaluation(tmp_path / "evaluation" / "again", "trained", strips=False)
+    assert "the trained policy is not evaluated yet" in write_report(tmp_path).read_text()
+    for name in ("trained", "again"):
+        make_evaluation(tmp_path / "evaluation" / name, "trained", strips=False)
     run = read_run(tmp_path)
-    assert run.main and run.main.name == "again"
-    assert [e.label for e in run.evaluations] == ["again", "trained", "expert", "untrained", "random"]
-    assert summary_table(run).splitlines()[0].split()[5:7] == ["untrained", "random"]
+    assert run.main and run.main.name == "trained"
+    assert [e.label for e in run.evaluations] == ["trained", "again", "expert", "untrained", "random"]
+    assert summary_table(run).splitlines()[0].split()[-3:] == ["expert", "untrained", "random"]
+    assert "other evaluations by task" in write_report(run).read_text()
 
 
-def test_parts_that_are_absent_are_said_to_be(tmp_path: Path) -> None:
-    (tmp_path / "metrics.csv").write_text("step,loss\n1,2.0\n2,1.0\n")
-    text = write_report(tmp_path).read_text()
-    assert text.count("not run") == 7 and "no trained policy was evaluated" in text
-    assert "no trained policy" in summary_table(tmp_path)
+def test_a_run_that_is_not_evaluated_says_how_to(tmp_path: Path) -> None:
+    run = tmp_path / "my run"
+    run.mkdir()
+    (run / "metrics.csv").write_text("step,loss,loss_gripper\n1,2.0,\n2,1.0,0.5\n")
+    text = write_report(run).read_text()
+    command = f"manifield evaluate 'run={run}'"
+    assert f"not evaluated yet: <code>{escape(command)}</code>" in text
+    assert summary_table(run) == f"not evaluated yet: {command}"
+    assert text.count("<section") == 1 and text.count("<polyline") == 1
+    assert "<th>Loss: gripper open or closed</th><td>0.5</td><td>cross-entropy in nats</td>" in text
     Page(text)
-    evaluated = tmp_path / "evaluated"
-    (evaluated / "evaluation" / "quick").mkdir(parents=True)
-    results = {"tasks": {"reach_target": {"episodes": 2, "successes": 2}}}
-    (evaluated / "evaluation" / "quick" / "results.json").write_text(json.dumps(results))
-    Page(write_report(evaluated).read_text())
-    assert "reach_target      2/2  100 %       34–100 %" in summary_table(evaluated)
-    make_evaluation(evaluated / "evaluation" / "lost", "trained", strips=True)
-    for picture in (evaluated / "evaluation" / "lost").glob("strips/*_1.png"):
+
+
+def test_one_task_needs_neither_charts_nor_a_mean(tmp_path: Path) -> None:
+    folder = tmp_path / "evaluation" / "quick"
+    folder.mkdir(parents=True)
+    choice = {"correct": 2, "of": 2, "chance": 1.0}  # one thing is there: nothing to choose
+    results = {"tasks": {"reach_target": {"episodes": 2, "successes": 2, "first_choice": choice}}}
+    (folder / "results.json").write_text(json.dumps(results))
+    text = write_report(tmp_path).read_text()
+    Page(text)
+    assert summary_table(tmp_path).splitlines()[0].split() == "task solved success 95 % interval".split()
+    assert "reach_target     2/2    100 %       34–100 %" in summary_table(tmp_path)
+    for absent in ('class="bars"', 'class="stack', ">mean<", "First choice", "Failures", "hardest task"):
+        assert absent not in text, absent
+
+
+def test_strips_that_are_lost_or_not_wanted(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "demo")
+    assert "Film strips" not in write_report(run, strips=0).read_text()
+    for picture in run.glob("evaluation/test/strips/*"):
         picture.unlink()
-    Page(write_report(evaluated).read_text())
+    assert "Film strips" not in write_report(run).read_text()
 
 
 @pytest.mark.parametrize(
@@ -187,7 +238,8 @@ def test_broken_files_are_named(tmp_path: Path, name: str, content: str, message
 def test_folders_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such run folder"):
         read_run(tmp_path / "none")
-    with pytest.raises(InputError, match="nothing to report"):
+    (tmp_path / "config.yaml").write_text("steps: 3\n")  # stopped before its first checkpoint
+    with pytest.raises(InputError, match="nothing to report yet, neither trained nor evaluated: manifield train run="):
         read_run(tmp_path)
 
 
@@ -195,6 +247,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     make_run(tmp_path / "demo", strips=False)
     assert command.main(["report", f"run={tmp_path / 'demo'}"]) == 0
     assert f"report: {tmp_path / 'demo' / 'report.html'}" in capsys.readouterr().out
+    for strips in ("-1", "1001", "many", "null"):
+        assert command.main(["report", f"run={tmp_path / 'demo'}", f"strips={strips}"]) == 2
+        assert "strips" in capsys.readouterr().err
 
 
 def test_metrics_after_a_restart_and_with_gaps(tmp_path: Path) -> None:

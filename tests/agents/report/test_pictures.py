@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents.report.pictures import data_uri, draw_keyframe, film_strip, overlay_heat, png_bytes, upscale
+from agents.report.pictures import cut_strip, data_uri, draw_keyframe, film_strip, overlay_heat, png_bytes, upscale
 from envs.interface import CameraView
 from perception.cameras import intrinsics_from_fov, look_at, project
 
@@ -115,6 +115,14 @@ def test_a_film_strip_holds_pictures_and_captions() -> None:
     for pictures, captions in (([], []), (images, ["one"])):
         with pytest.raises(ValueError, match="as many captions"):
             film_strip(pictures, captions)
+
+
+def test_a_strip_is_cut_where_it_was_joined() -> None:
+    images = [np.full((40, 40, 3), value, np.uint8) for value in (50, 100, 200)]
+    strip = Image.fromarray(film_strip(images, ["one", "two", "three"]))
+    cut = cut_strip(strip, 3)
+    assert all((np.asarray(a) == b).all() for a, b in zip(cut, images, strict=True))
+    assert cut_strip(strip, 5) == [strip]  # not a strip of five
 
 
 def test_pictures_survive_encoding() -> None:
