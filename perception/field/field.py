@@ -1,0 +1,190 @@
+"""The generalizable neural feature field (GNFactor, section 3.3): colour, depth and features along any ray, from the
+deep volume that the agent acts on.
+
+Density and colour at a point depend on the volume's trilinear feature there, on the position in the box and on the
+viewing direction. What lies outside the box is a background that all scenes share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from perception.field.network import FieldNetwork, positional_encoding
+from perception.field.rays import Rays
+from perception.field.rendering import Rendering, composite, ray_weights
+from perception.field.sampling import around_depth, edges, importance, stratified
+from perception.voxels import sample_volume
+
+Volume = tuple[Tensor, Tensor, Tensor]
+"""A volume [B, C, X, Y, Z] and the corners low, high [B, 3] of the box that it fills, world metres."""
+
+
+@dataclass(frozen=True)
+class FieldConfig:
+    """Sizes and switches of the field.
+
+    width, blocks, injections: of the network. frequencies, base: of the positional encoding. coarse, fine: samples a
+    ray; guided: how many of the fine ones training puts around the measured depth, scattered by `spread` metres.
+    features: channels of the teacher, 0 for none. background: "learned" (from the ray) or "constant".
+    """
+
+    width: int = 512
+    blocks: int = 5
+    injections: int = 3
+    frequencies: int = 6
+    base: float = 1.5
+    coarse: int = 64
+    fine: int = 32
+    guided: int = 16
+    spread: float = 0.02
+    features: int = 0
+    background: str = "learned"
+
+
+class NeuralField(nn.Module):
+    """Renders rays through volumes.
+
+    Args:
+        config: sizes. channels: of all volumes together that `forward` is given.
+    """
+
+    def __init__(self, config: FieldConfig, channels: int) -> None:
+        super().__init__()
+        self.config = config
+        c = config
+        self.network = FieldNetwork(channels, c.width, c.blocks, c.injections, c.frequencies, c.base)
+        self.feature = nn.Linear(c.width, c.features) if c.features else None
+        self.background = Background(c.features, c.background == "learned")
+
+    def forward(
+        self,
+        volumes: Sequence[Volume],
+        rays: Rays,
+        low: Tensor,
+        high: Tensor,
+        generator: torch.Generator | None = None,
+        measured: Tensor | None = None,
+    ) -> Rendering:
+        """Render rays through the boxes [low, high] ([B, 3]).
+
+        Args:
+            measured: [B, R] depth that was measured along each ray, which guides sampling in training. With gradients
+                off, samples are placed without chance and a ray ends where nothing gets past any more.
+        """
+        # Rays that hit come first; those that miss cost nothing but their background.
+        order = rays.hits.int().argsort(dim=1, descending=True, stable=True)
+        chosen = order[:, : int(rays.hits.sum(dim=1).max())]
+        behind_rgb, behind_feature = self.background(rays.unmoved)
+        nothing = torch.zeros_like(rays.near)
+        missed = Rendering(behind_rgb, behind_rgb, nothing, nothing, behind_feature)
+        if not chosen.shape[1]:
+            return missed
+        some = rays.take(chosen)
+        guide = None if measured is None else measured.gather(1, chosen)
+        hit = self._march(volumes, some, low, high, missed.take(chosen), generator, guide)
+        return missed.put(chosen, hit)
+
+    def _march(
+        self,
+        volumes: Sequence[Volume],
+        rays: Rays,
+        low: Tensor,
+        high: Tensor,
+        behind: Rendering,
+        generator: torch.Generator | None,
+        measured: Tensor | None,
+    ) -> Rendering:
+        """What rays show that hit their box, in front of a background."""
+        c, training = self.config, torch.is_grad_enabled()
+        far = torch.maximum(rays.far, rays.near)  # a ray that misses, among others that hit, has no length
+        lengths = rays.lengths()
+        depths = stratified(rays.near, far, c.coarse, generator, training)
+        density, colour, trunk = self._ask(volumes, rays, depths, low, high)
+        borders = edges(depths, rays.near, far)
+        weights = ray_weights(density, borders, lengths)
+        coarse_rgb = composite(weights, colour) + (1 - weights.sum(dim=-1, keepdim=True)) * behind.rgb
+        if c.fine:
+            extra = importance(borders, weights, c.fine, generator, training)
+            if measured is not None and c.guided:
+                guided = around_depth(measured, c.spread, c.guided, generator)
+                known = ((measured > rays.near) & (measured < far))[..., None]
+                extra = torch.cat([extra[..., c.guided :], torch.where(known, guided, extra[..., : c.guided])], dim=-1)
+            extra = torch.minimum(torch.maximum(extra, rays.near[..., None]), far[..., None])
+            # One network serves both passes, so what it said at the coarse depths is used again.
+            for_fine = self._ask(volumes, rays, extra, low, high)
+            density, colour, trunk = (
+                torch.cat(pair, dim=2) for pair in zip((density, colour, trunk), for_fine, strict=True)
+            )
+            depths, place = torch.cat([depths, extra], dim=-1).sort(dim=-1)
+            sorted_weights = ray_weights(density.gather(-1, place), edges(depths, rays.near, far), lengths)
+            # Colours and trunks stay where they are; only weights and depths, one number each, are put in order.
+            weights = torch.zeros_like(sorted_weights).scatter(-1, place, sorted_weights)
+            depths = torch.zeros_like(depths).scatter(-1, place, depths)
+        opacity = weights.sum(dim=-1)
+        depth = (weights * depths).sum(dim=-1) / opacity.clamp(min=1e-6)
+        past = (1 - opacity)[..., None]
+        feature = None
+        if self.feature is not None and behind.feature is not None:
+            # The head is linear: applied to the composited trunk it gives the composited features.
+            feature = F.linear(composite(weights, trunk), self.feature.weight).float()
+            feature = feature + opacity[..., None] * self.feature.bias + past * behind.feature
+        return Rendering(composite(weights, colour) + past * behind.rgb, coarse_rgb, depth, opacity, feature)
+
+    def _ask(
+        self, volumes: Sequence[Volume], rays: Rays, depths: Tensor, low: Tensor, high: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Density [B, R, S], colour [B, R, S, 3] and trunk [B, R, S, width] at depths [B, R, S]."""
+        points = rays.points(depths)
+        batch, count, samples, _ = points.shape
+        flat = points.view(batch, count * samples, 3)
+        condition = [sample_volume(volume.float(), flat, a, b) for volume, a, b in volumes]
+        inside = (flat - low[:, None]) / (high - low)[:, None] * 2 - 1
+        unit = F.normalize(rays.directions, dim=-1)[:, :, None].expand_as(points).reshape(batch, count * samples, 3)
+        density, colour, trunk = self.network(inside, unit, torch.cat(condition, dim=1).transpose(1, 2))
+        shape = (batch, count, samples)
+        return density.view(shape), colour.view(*shape, 3), trunk.view(*shape, -1)
+
+
+class Background(nn.Module):
+    """What a ray shows that ends nowhere in the box: the same for all scenes, so it holds floor, walls and sky.
+
+    Args:
+        features: channels of the teacher. learned: a small network on where the ray comes from and where it meets the
+            floor; false for one colour and one feature.
+    """
+
+    WIDTH = 64
+
+    def __init__(self, features: int, learned: bool) -> None:
+        super().__init__()
+        self.features = features
+        self.constant = nn.Parameter(torch.zeros(3 + features))
+        self.network = (
+            nn.Sequential(
+                nn.Linear(3 + 2 * 3 * 9, self.WIDTH),
+                nn.ReLU(),
+                nn.Linear(self.WIDTH, self.WIDTH),
+                nn.ReLU(),
+                nn.Linear(self.WIDTH, 3 + features),
+            )
+            if learned
+            else None
+        )
+
+    def forward(self, unmoved: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Colour [B, R, 3] and feature [B, R, F] of rays given as origin and direction [B, R, 6] in the world."""
+        out = self.constant.expand(*unmoved.shape[:-1], -1)
+        if self.network is not None:
+            origin, direction = unmoved[..., :3], F.normalize(unmoved[..., 3:], dim=-1)
+            # Where the ray meets the floor (z = 0), drawn into a ball so that the horizon stays finite.
+            way = origin[..., 2:] / (-direction[..., 2:]).clamp(min=1e-3)
+            floor = origin + way * direction
+            floor = floor / (1 + floor.norm(dim=-1, keepdim=True))
+            encoded = [origin, positional_encoding(direction, 4, 1.5), positional_encoding(floor, 4, 1.5)]
+            out = out + self.network(torch.cat(encoded, dim=-1)).float()
+        return out[..., :3].sigmoid(), out[..., 3:] if self.features else None

@@ -1,0 +1,208 @@
+"""The field: what it reads, what it renders, what it does not pay for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from demos.store import open_episode
+from envs.mujoco.cameras import RLBENCH_CAMERAS
+from perception.cameras import back_project, intrinsics_from_fov, look_at
+from perception.field.field import FieldConfig, NeuralField
+from perception.field.rays import Rays, make_rays, picture_pixels
+from perception.field.rendering import composite, ray_weights
+from perception.field.sampling import around_depth, edges, importance, stratified
+from perception.voxels import cell_index, sample_volume, scatter_mean
+
+LOW, HIGH = torch.tensor([[-0.3, -0.5, 0.6]]), torch.tensor([[0.7, 0.5, 1.6]])
+SMALL = FieldConfig(width=16, blocks=2, injections=1, frequencies=2, coarse=32, fine=16, guided=4, features=5)
+
+
+def rays_of(pose: np.ndarray, size: int, low: Tensor = LOW, high: Tensor = HIGH, fov: float = 0.7) -> Rays:
+    pixels = picture_pixels(size, size)[None]
+    intrinsics = torch.tensor(intrinsics_from_fov(fov, size, size)).float().expand(1, size * size, 3, 3)
+    poses = torch.tensor(pose).float().expand(1, size * size, 4, 4)
+    return make_rays(pixels, intrinsics, poses, low, high)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("shape", [(10, 12, 15), (7, 20, 9)])
+def test_a_voxel_written_at_a_point_is_read_back_there(axis, shape):
+    """Regression (defect 1): the field read the volume with its axes swapped. Bounds that are no cube, too."""
+    low, high = torch.tensor([[-0.3, -0.5, 0.7]]), torch.tensor([[0.7, 0.4, 1.3]])
+    cell = (high - low) / torch.tensor(shape)
+    point = low + cell * (torch.tensor([[3, 4, 5]]) + 0.5)
+    volume, _ = scatter_mean(point, torch.ones(1, 1), torch.zeros(1, dtype=torch.long), low, high, shape)
+    assert sample_volume(volume, point[None], low, high).item() == pytest.approx(1.0, abs=1e-5)
+    step = torch.zeros(3)
+    step[axis] = cell[0, axis]
+    for sign in (-1, 1):
+        assert sample_volume(volume, (point + sign * step)[None], low, high).item() == pytest.approx(0.0, abs=1e-5)
+        assert sample_volume(volume, (point + sign * step / 2)[None], low, high).item() == pytest.approx(0.5, abs=1e-4)
+
+
+def test_surface_points_of_a_real_frame_hit_occupied_cells(real_data):
+    """Regression (defect 1): 2.7 % of them did with swapped axes."""
+    episode = open_episode(real_data / "rlbench/open_drawer/all_variations/episodes/episode0")
+    views = episode.observation(0).cameras
+    points = torch.from_numpy(
+        np.concatenate([back_project(v.depth, v.intrinsics, v.T_world_camera).reshape(-1, 3) for v in views.values()])
+    )
+    zeros = torch.zeros(len(points), dtype=torch.long)
+    _, count = scatter_mean(points, torch.ones(len(points), 1), zeros, LOW, HIGH, (100, 100, 100))
+    inside = cell_index(points, zeros, LOW, HIGH, (100, 100, 100))[1]
+    occupied = (count > 0).float()
+    read = sample_volume(occupied, points[inside][None], LOW, HIGH)[0, 0]
+    assert (read > 0.01).float().mean() >= 0.93
+    swapped = sample_volume(occupied.transpose(2, 4), points[inside][None], LOW, HIGH)[0, 0]
+    assert (swapped > 0.01).float().mean() < 0.5
+
+
+class Ball(torch.nn.Module):
+    """In the network's place: a ball of a given density and colour at a place in the box's own coordinates."""
+
+    def __init__(self, centre: Tensor, radius: float, low: Tensor, high: Tensor) -> None:
+        super().__init__()
+        self.centre, self.radius, self.low, self.high = centre, radius, low, high
+        self.asked = 0
+
+    def forward(self, points: Tensor, directions: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        self.asked += points[..., 0].numel()
+        world = (points + 1) / 2 * (self.high - self.low) + self.low
+        inside = (world - self.centre).norm(dim=-1) < self.radius
+        colour = torch.tensor([1.0, 0.2, 0.1]).expand(*inside.shape, 3)
+        return inside.float() * 5000.0, colour, torch.ones(*inside.shape, 16)
+
+
+@pytest.mark.parametrize("camera", [name for name in RLBENCH_CAMERAS if name != "wrist"])
+def test_a_ball_put_by_hand_has_its_depth_in_every_camera(camera):
+    mount = RLBENCH_CAMERAS[camera]
+    centre, radius = torch.tensor([0.2, 0.05, 1.0]), 0.15
+    field = NeuralField(FieldConfig(width=16, coarse=64, fine=64, features=0), 1)
+    field.network = Ball(centre, radius, LOW[0], HIGH[0])
+    rays = rays_of(mount.T_body_camera, 48, fov=float(np.radians(mount.fov)))
+    with torch.no_grad():
+        seen = field([(torch.zeros(1, 1, 2, 2, 2), LOW, HIGH)], rays, LOW, HIGH)
+    # The nearest of the two depths at which a ray crosses the ball.
+    a = (rays.directions**2).sum(-1)
+    offset = rays.origins - centre
+    b = (rays.directions * offset).sum(-1)
+    square = b**2 - a * ((offset**2).sum(-1) - radius**2)
+    true = (-b - square.clamp(min=0).sqrt()) / a
+    # Rays that cross at least 6 cm of it: at the rim, two samples may miss what is thinner than their distance.
+    clear = 2 * square.clamp(min=0).sqrt() / a.sqrt() > 0.06
+    assert clear.sum() > 100
+    voxel = 0.01
+    assert ((seen.depth - true).abs()[clear]).max() < voxel / 2
+    assert (seen.opacity[clear] > 0.999).all()
+    assert seen.opacity[square < -0.01].max() < 1e-6
+    torch.testing.assert_close(seen.rgb[clear], torch.tensor([1.0, 0.2, 0.1]).expand(int(clear.sum()), 3))
+
+
+def test_rays_that_miss_cost_nothing_and_show_the_background():
+    field = NeuralField(SMALL, 1)
+    field.network = Ball(torch.tensor([9.0, 9, 9]), 0.1, LOW[0], HIGH[0])
+    up = rays_of(look_at(np.array([2.0, 0.0, 1.0]), np.array([3.0, 0.0, 1.5])), 8)
+    assert not up.hits.any()
+    volumes = [(torch.zeros(1, 1, 2, 2, 2), LOW, HIGH)]
+    seen = field(volumes, up, LOW, HIGH)
+    assert field.network.asked == 0
+    behind, feature = field.background(up.unmoved)
+    torch.testing.assert_close(seen.rgb, behind)
+    torch.testing.assert_close(seen.feature, feature)
+    some = rays_of(look_at(np.array([2.0, 0.0, 1.9]), np.array([0.2, 0.0, 0.8])), 16, fov=1.6)
+    assert 0 < some.hits.float().mean() < 1
+    field(volumes, some, LOW, HIGH)
+    assert field.network.asked == int(some.hits.sum()) * (SMALL.coarse + SMALL.fine)
+
+
+def test_samples_of_different_boxes_stay_apart():
+    """Each sample of a batch is rendered as it would be alone."""
+    torch.manual_seed(0)
+    field = NeuralField(SMALL, 3)
+    low = torch.tensor([[-0.3, -0.5, 0.6], [0.0, -0.2, 0.7]])
+    high = torch.tensor([[0.7, 0.5, 1.6], [0.5, 0.3, 1.0]])
+    volume = torch.randn(2, 3, 5, 6, 7)
+    poses = [look_at(np.array(p), np.array([0.2, 0, 0.8])) for p in ([1.3, 0.0, 1.5], [0.2, 1.2, 1.2])]
+    single = [rays_of(pose, 10, low[k : k + 1], high[k : k + 1]) for k, pose in enumerate(poses)]
+    names = ("origins", "directions", "near", "far", "unmoved")
+    both = Rays(*(torch.cat([getattr(r, name) for r in single]) for name in names))
+    with torch.no_grad():
+        together = field([(volume, low, high)], both, low, high)
+        for k, rays in enumerate(single):
+            part = slice(k, k + 1)
+            alone = field([(volume[part], low[part], high[part])], rays, low[part], high[part])
+            for name in ("rgb", "coarse_rgb", "depth", "opacity", "feature"):
+                torch.testing.assert_close(getattr(together, name)[part], getattr(alone, name), atol=1e-5, rtol=1e-4)
+
+
+def test_features_are_those_of_the_plain_way():
+    """The head is applied to the composited trunk instead of to every sample: the same numbers."""
+    torch.manual_seed(0)
+    weights, trunk = torch.rand(2, 3, 7).softmax(-1) * 0.8, torch.randn(2, 3, 7, 16)
+    head = torch.nn.Linear(16, 5)
+    plain = composite(weights, head(trunk))
+    opacity = weights.sum(-1, keepdim=True)
+    torch.testing.assert_close(
+        torch.nn.functional.linear(composite(weights, trunk), head.weight) + opacity * head.bias, plain
+    )
+
+
+def test_weights_of_a_uniform_fog():
+    """Beer and Lambert: what is left after a way s through density d is exp(-d s), however it is cut up."""
+    for samples in (4, 64):
+        borders = torch.linspace(1.0, 3.0, samples + 1)[None]
+        weights = ray_weights(torch.full((1, samples), 0.7), borders, torch.tensor([1.25]))
+        assert weights.sum().item() == pytest.approx(1 - np.exp(-0.7 * 2.0 * 1.25), abs=1e-5)
+
+
+def test_where_samples_lie():
+    generator = torch.Generator().manual_seed(0)
+    near, far = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 2.5])
+    for jitter in (False, True):
+        depths = stratified(near, far, 8, generator, jitter)
+        assert (depths.diff() > 0).all() and (depths >= near[:, None]).all() and (depths <= far[:, None]).all()
+    weights = torch.zeros(2, 8)
+    weights[:, 5] = 1.0
+    borders = edges(stratified(near, far, 8, None, False), near, far)
+    drawn = importance(borders, weights, 1000, generator, True)
+    within = (drawn >= borders[:, 4:5]) & (drawn <= borders[:, 7:8])
+    assert (within.float().mean(1) > 0.99).all()
+    middle = (drawn >= borders[:, 5:6]) & (drawn <= borders[:, 6:7])
+    assert middle.float().mean().item() == pytest.approx(0.5, abs=0.05)
+    guided = around_depth(torch.tensor([1.7]), 0.02, 4000, generator)
+    assert guided.mean().item() == pytest.approx(1.7, abs=2e-3) and guided.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+def test_it_learns_a_scene_and_gradients_reach_the_volume():
+    """A tiny scene, two balls' worth of features in the volume: colour and depth of views come out right."""
+    torch.manual_seed(0)
+    low, high = LOW, HIGH
+    volume = torch.zeros(1, 4, 12, 12, 12)
+    volume[:, :, 4:8, 4:8, 4:8] = 1.0
+    volume.requires_grad_()
+    field = NeuralField(FieldConfig(width=32, blocks=2, injections=2, frequencies=2, coarse=24, fine=8, guided=4), 4)
+    rays = rays_of(look_at(np.array([1.5, 0.2, 1.6]), np.array([0.2, 0.0, 1.1])), 16)
+    ball = NeuralField(FieldConfig(width=16, coarse=64, fine=64), 1)
+    ball.network = Ball(torch.tensor([0.2, 0.0, 1.1]), 0.15, LOW[0], HIGH[0])
+    with torch.no_grad():
+        truth = ball([(torch.zeros(1, 1, 2, 2, 2), low, high)], rays, low, high)
+    solid = truth.opacity > 0.5
+    measured = torch.where(solid, truth.depth, torch.full_like(truth.depth, 9.0))
+    wanted = torch.where(solid[..., None], truth.rgb, torch.full_like(truth.rgb, 0.5))
+    optimiser = torch.optim.Adam([*field.parameters(), volume], 3e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(120):
+        seen = field([(volume, low, high)], rays, low, high, generator, measured)
+        loss = (seen.rgb - wanted).square().mean() + (seen.coarse_rgb - wanted).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert volume.grad.abs().sum() > 0
+    with torch.no_grad():
+        seen = field([(volume, low, high)], rays, low, high)
+    error = (seen.rgb - wanted).square().mean().item()
+    baseline = (wanted.mean(dim=1, keepdim=True) - wanted).square().mean().item()
+    assert error < baseline / 10
