@@ -15,7 +15,7 @@ Conventions, here and everywhere in the project (libraries with another order ar
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,6 +37,21 @@ class CameraView:
     near: float = 0.01
     far: float = 4.5
     mask: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Viewpoint:
+    """Where to draw a picture from, apart from the world's own cameras.
+
+    T_world_camera: [4, 4], OpenCV axes. fov: vertical field of view, radians. size: pixels along each side.
+    near, far: metres, as in `CameraView`.
+    """
+
+    T_world_camera: np.ndarray
+    fov: float
+    size: int
+    near: float = 0.01
+    far: float = 10.0
 
 
 @dataclass
@@ -138,6 +153,13 @@ class Environment(ABC):
     @abstractmethod
     def observe(self) -> Observation:
         """The present observation."""
+
+    def draw(self, viewpoints: Sequence[Viewpoint]) -> list[CameraView]:
+        """Pictures of the world as it is now, from anywhere, without disturbing it; may be called by `record`.
+
+        Only simulators can; others keep this method as it is.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no pictures but its cameras'")
 
     def expert(self) -> Iterator[Action]:
         """Yield the expert's key-frames one by one, each from the state that the last one led to.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from envs.interface import Action, CameraView, Choices, Environment, Observation, Outcome, Recorder, Start
+from envs.interface import Action, CameraView, Choices, Environment, Observation, Outcome, Recorder, Start, Viewpoint
 from envs.mujoco import control
 from envs.mujoco.cameras import RLBENCH_CAMERAS, CameraMount
 from envs.mujoco.planner import Plan, Planner
@@ -15,12 +16,15 @@ from envs.mujoco.rendering import Renderer
 from envs.mujoco.scene import WORKSPACE, base_scene
 from envs.mujoco.simulation import Simulation
 from envs.mujoco.tasks import make_task
+from envs.mujoco.unseen import Unseen
 from manifield.errors import InputError, choose
+from perception.cameras import intrinsics_from_fov
 
 DEFAULT_CAMERAS = ("front", "left_shoulder", "right_shoulder", "wrist")
 _CONTACT_SPEED = 0.5  # fraction of the full speed on straight lines that may touch things
 _SETTLE_SECONDS = 0.3  # for things to come to rest after they were put down by `build`
 _HALF_TURN = np.diag([-1.0, -1.0, 1.0])
+_ANYWHERE = "anywhere"  # the camera that `draw` carries from viewpoint to viewpoint
 
 
 class MujocoEnvironment(Environment):
@@ -33,6 +37,7 @@ class MujocoEnvironment(Environment):
         image_size: int = 128,
         extra_cameras: Mapping[str, CameraMount] | None = None,
         with_masks: bool = False,
+        unseen: Sequence[str] = (),
     ) -> None:
         """
         Args:
@@ -41,14 +46,19 @@ class MujocoEnvironment(Environment):
             image_size: height and width of pictures, pixels.
             extra_cameras: more cameras by name; those not in `cameras` are drawn by `views` only.
             with_masks: also draw what every pixel shows (doubles the time of drawing).
+            unseen: switches of `envs.mujoco.unseen.SETTINGS` that make every scene differ from the usual ones.
         """
         make_task(task)
         self.task = task
+        self._unseen = Unseen(unseen, task)
         self.cameras = tuple(cameras)
         self._mounts = {**RLBENCH_CAMERAS, **(extra_cameras or {})}
+        self._scene_mounts = {**self._mounts, _ANYWHERE: CameraMount(np.eye(4), 45.0, far=np.inf)}
         for name in self.cameras:
             choose(name, self._mounts, "camera")
         self._renderer = Renderer(image_size, with_masks)
+        # By size of their pictures, for `draw`, which has no use for masks.
+        self._drawers: dict[int, Renderer] = {} if with_masks else {image_size: self._renderer}
         self._simulation: Simulation | None = None
 
     def variation_count(self) -> int:
@@ -58,14 +68,21 @@ class MujocoEnvironment(Environment):
         self._task = make_task(self.task)
         if not 0 <= variation < self._task.variation_count:
             raise InputError(f"variation {variation}: {self.task} has 0 to {self._task.variation_count - 1}")
-        spec = base_scene(self._mounts)
+        self._scene_mounts = {
+            **self._unseen.mounts(self._mounts, seed),
+            _ANYWHERE: CameraMount(np.eye(4), 45.0, far=np.inf),
+        }
+        spec = base_scene(self._scene_mounts)
+        self._unseen.set_up(self._task)
         self._task.build(np.random.default_rng(seed), variation, spec)
+        self._unseen.change(spec, self._task, seed)
         self._simulation = Simulation(spec)
         self._simulation.step(_SETTLE_SECONDS)
         if self._task.watches:
             self._simulation.watchers.append(self._task.watch)
         self._planner = Planner(self._simulation)
-        self._renderer.load(self._simulation, self._mounts)
+        for renderer in {self._renderer: None, **dict.fromkeys(self._drawers.values())}:
+            renderer.load(self._simulation, self._scene_mounts)
         self._ignore_collisions = False
         return Start(self.observe(), list(self._task.descriptions), variation)
 
@@ -112,6 +129,30 @@ class MujocoEnvironment(Environment):
         self._running()
         return {choose(name, self._mounts, "camera"): self._renderer.view(name) for name in names}
 
+    def draw(self, viewpoints: Sequence[Viewpoint]) -> list[CameraView]:
+        simulation = self._running()
+        camera = simulation.model.camera(_ANYWHERE).id
+        drawn = []
+        for viewpoint in viewpoints:
+            if viewpoint.size not in self._drawers:
+                self._drawers[viewpoint.size] = Renderer(viewpoint.size)
+                self._drawers[viewpoint.size].load(simulation, self._scene_mounts)
+            simulation.model.cam_fovy[camera] = np.degrees(viewpoint.fov)
+            # Its place is overwritten by the next simulation step, and nothing else depends on it.
+            simulation.data.cam_xpos[camera] = viewpoint.T_world_camera[:3, 3]
+            simulation.data.cam_xmat[camera] = (viewpoint.T_world_camera[:3, :3] * [1.0, -1.0, -1.0]).ravel()
+            view = self._drawers[viewpoint.size].view(_ANYWHERE)
+            drawn.append(
+                replace(
+                    view,
+                    depth=np.minimum(view.depth, np.float32(viewpoint.far)),
+                    intrinsics=intrinsics_from_fov(viewpoint.fov, viewpoint.size, viewpoint.size),
+                    near=viewpoint.near,
+                    far=viewpoint.far,
+                )
+            )
+        return drawn
+
     def expert(self) -> Iterator[Action]:
         yield from self._task.expert(self._running())
 
@@ -125,7 +166,8 @@ class MujocoEnvironment(Environment):
         return self._running()
 
     def close(self) -> None:
-        self._renderer.close()
+        for renderer in (self._renderer, *self._drawers.values()):
+            renderer.close()
         self._simulation = None
 
     def _running(self) -> Simulation:

@@ -31,7 +31,9 @@ _LARGEST_JUMP = 0.6  # radians: a joint that turns more between neighbouring pos
 class Plan:
     """A joint path [N, 7] that begins at the present position, or why there is none.
 
-    failure: None, "unreachable", "in collision" or "no path". is_straight: the tool moves on a straight line.
+    failure: None; "unreachable": no joint positions are known that reach the pose; "in collision": the hand, or what it
+        holds, would be inside something there; "no path": the hand fits, but the arm does not get there freely.
+    is_straight: on a straight line, of the tool or of the joints, that may touch what is in the way.
     """
 
     path: np.ndarray | None
@@ -54,20 +56,18 @@ class Planner:
         solutions = self._solutions(position, rotation, start, rng)
         if not solutions:
             return Plan(None, "unreachable")
-        failure = "in collision"
         for margin in MARGINS:
             self._checker.prepare(margin)
             goals = [goal for goal in solutions if self._checker.is_free(goal)][:_GOALS]
             if not goals:
                 continue
-            failure = "no path"
             for goal in goals:
                 if self._checker.is_line_free(start, goal):
                     return Plan(np.stack([start, goal]))
             path = self._connect(start, goals, rng)
             if path is not None:
                 return Plan(self._shorten(path, rng))
-        return Plan(None, failure)
+        return Plan(None, "no path" if self._checker.is_hand_free(solutions[0]) else "in collision")
 
     def plan_line(self, position: np.ndarray, rotation: np.ndarray) -> Plan:
         """A straight line of the tool to a world pose, whatever is in the way."""
@@ -96,7 +96,7 @@ class Planner:
             return plan
         start = self._simulation.joints
         goals = self._solutions(position, rotation, start, np.random.default_rng(0))
-        return Plan(np.stack([start, goals[0]]))
+        return Plan(np.stack([start, goals[0]]), is_straight=True)
 
     def _solutions(
         self, position: np.ndarray, rotation: np.ndarray, start: np.ndarray, rng: np.random.Generator
@@ -104,7 +104,9 @@ class Planner:
         """Different joint positions that reach the pose, nearest to the present ones first."""
         found: list[np.ndarray] = []
         low, high = self._simulation.joint_low + 0.05, self._simulation.joint_high - 0.05
-        for k in range(_SEEDS):
+        for k in range(2 * _SEEDS):
+            if found and k >= _SEEDS:
+                break
             if k == 0:
                 seed = start
             elif k == 1:
@@ -154,8 +156,9 @@ class Planner:
 
     def _shorten(self, path: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
         """Replace stretches between random points of the path by straight joint lines where these are free."""
+        limit = self._checker.checks + MAX_CHECKS
         for _ in range(_SHORTCUTS):
-            if len(path) < 3:
+            if len(path) < 3 or self._checker.checks > limit:
                 break
             along = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(path, axis=0)).max(axis=1))])
             lengths = np.sort(rng.uniform(0.0, along[-1], 2))

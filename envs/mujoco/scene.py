@@ -54,8 +54,6 @@ def _set_look(spec: mujoco.MjSpec) -> None:
     # Without multisampling, colour and exact depth come out of one pass; with it, depth is blended across edges.
     spec.visual.quality.offsamples = 0
     spec.visual.quality.shadowsize = 0
-    # Coarser round shapes than the default: a fifth faster, and no different at 128 pixels.
-    spec.visual.quality.numslices, spec.visual.quality.numstacks = 20, 10
     spec.visual.map.znear, spec.visual.map.zfar = 0.01, 20.0
     spec.visual.headlight.ambient = [0.4] * 3
     spec.visual.headlight.diffuse = [0.15] * 3

@@ -86,7 +86,8 @@ class Simulation:
             pad_id = model.geom(pad).id
             pairs = data.contact.geom[: data.ncon]
             others = np.where(pairs[:, 0] == pad_id, pairs[:, 1], pairs[:, 0])[(pairs == pad_id).any(axis=1)]
-            touched.append({int(model.geom_bodyid[other]) for other in others})
+            # What is touched may be a part: what is held is the thing that it belongs to.
+            touched.append({int(model.body_rootid[model.geom_bodyid[other]]) for other in others})
         for body in sorted(touched[0] & touched[1]):
             joint = model.body_jntadr[body]
             if joint >= 0 and model.jnt_type[joint] == int(mujoco.mjtJoint.mjJNT_FREE):

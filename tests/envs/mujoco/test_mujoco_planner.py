@@ -9,8 +9,9 @@ from envs.mujoco import control
 from envs.mujoco import planner as planner_module
 from envs.mujoco.collision import CollisionChecker
 from envs.mujoco.planner import Planner
-from envs.mujoco.scene import TABLE_HEIGHT, box, free_cube
+from envs.mujoco.scene import CONTACT, GRIPPY, TABLE_HEIGHT, box, free_cube
 from envs.mujoco.tasks.base import facing_down
+from tests.benchmarks.planner_scenes import INFEASIBLE, TouchLog, feasible_problems, place
 
 DOWN = facing_down()
 LEFT, RIGHT = np.array([0.25, 0.3, 0.9]), np.array([0.25, -0.3, 0.9])
@@ -71,6 +72,51 @@ def test_no_path_is_told_when_the_search_is_used_up(simulate, monkeypatch):
     assert planner.plan_free(RIGHT, DOWN).failure == "no path"
 
 
+@pytest.mark.parametrize("name", INFEASIBLE)
+def test_true_reasons_within_bounded_work(name, monkeypatch):
+    monkeypatch.setattr(planner_module, "MAX_CHECKS", 500)
+    make, reason = INFEASIBLE[name]
+    simulation, problem = make(np.random.default_rng(0))
+    place(simulation, problem.start)
+    checked = []
+    is_free = CollisionChecker.is_free
+    monkeypatch.setattr(CollisionChecker, "is_free", lambda self, joints: checked.append(0) or is_free(self, joints))
+    assert Planner(simulation).plan_free(problem.position, problem.rotation).failure == reason
+    # For each margin: the search, the line that it was at when its checks were used up, and a line to every goal.
+    assert len(checked) < len(planner_module.MARGINS) * (500 + 1500)
+
+
+def test_known_ways_are_found_and_touch_nothing():
+    simulation, problems = feasible_problems("wall", np.random.default_rng(0), 4)
+    planner = Planner(simulation)
+    for problem in problems:
+        place(simulation, problem.start)
+        plan = planner.plan_free(problem.position, problem.rotation)
+        assert plan.failure is None
+        log = TouchLog(simulation)
+        control.follow(simulation, plan.path)
+        simulation.watchers.clear()
+        assert not log.touched
+        np.testing.assert_allclose(simulation.tool_pose()[0], problem.position, atol=3e-3)
+
+
+def test_thin_things_are_not_passed_through_between_checks(simulate):
+    """A rod 4 mm thick: configurations on either side of it are free, the line between them is not."""
+
+    def rod(spec):
+        box(spec.worldbody, [0.002, 0.002, 0.4], [0.35, 0.0, TABLE_HEIGHT + 0.4], (0.5, 0.5, 0.5), name="rod")
+
+    simulation = simulate(rod)
+    planner = Planner(simulation)
+    sides = [planner.kinematics.solve(np.array([0.35, y, 0.95]), DOWN, simulation.joints) for y in (0.25, -0.25)]
+    checker = CollisionChecker(simulation)
+    place(simulation, sides[0])
+    for margin in planner_module.MARGINS:
+        checker.prepare(margin)
+        assert checker.is_free(sides[0]) and checker.is_free(sides[1])
+        assert not checker.is_line_free(*sides)
+
+
 def test_line_is_straight_and_keeps_its_turn_even(simulate):
     simulation = simulate()
     planner = Planner(simulation)
@@ -91,6 +137,17 @@ def test_contact_goes_where_a_free_plan_may_not(simulate):
     control.set_gripper(simulation, False)
     assert planner.plan_free(inside, DOWN).failure == "in collision"
     assert planner.plan_contact(inside, DOWN).failure is None
+
+
+def test_last_resort_of_a_contact_is_slow(simulate):
+    """Neither a straight line of the tool nor a free way: a straight line of the joints, marked to be taken slowly."""
+    simulation = simulate(wall)
+    planner = Planner(simulation)
+    inside = np.array([0.2, 0.0, TABLE_HEIGHT + 0.1])
+    assert planner.plan_free(inside, DOWN).failure == "in collision"
+    planner.plan_line = lambda *goal: planner_module.Plan(None, "unreachable")
+    plan = planner.plan_contact(inside, DOWN)
+    assert plan.is_straight and len(plan.path) == 2
 
 
 def test_an_arm_in_contact_may_leave_but_not_press_deeper(simulate):
@@ -121,6 +178,43 @@ def test_held_thing_counts_as_part_of_the_hand(simulate):
     control.set_gripper(simulation, True)
     assert simulation.held_body() is None
     assert planner.plan_free(low, DOWN).failure is None
+
+
+def test_held_bar_is_not_dragged_through_a_wall(simulate):
+    """The hand fits through a gap; a bar held across it does not, and is lifted over the wall."""
+
+    def gap(spec):
+        for name, y in (("left", 0.34), ("right", -0.34)):
+            box(spec.worldbody, [0.01, 0.2, 0.12], [0.3, y, TABLE_HEIGHT + 0.12], (0.5, 0.5, 0.5), name=name)
+
+    def add(spec):
+        gap(spec)
+        bar = spec.worldbody.add_body(name="bar", pos=[0.15, 0, TABLE_HEIGHT + 0.0101])
+        bar.add_freejoint(name="bar")
+        box(bar, [0.01, 0.01, 0.01], [0, 0, 0], (1, 0, 0), mass=0.02, friction=GRIPPY, **CONTACT)
+        # The ends are a body of their own: all that hangs on the held one must move along.
+        ends = bar.add_body(name="ends")
+        box(ends, [0.01, 0.2, 0.008], [0, 0, 0], (1, 0, 0), name="ends", mass=0.02, friction=GRIPPY, **CONTACT)
+
+    simulation = simulate(add)
+    planner = Planner(simulation)
+    across = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])  # fingers close along x
+    grasp = np.array([0.15, 0.0, TABLE_HEIGHT + 0.012])
+    behind = np.array([0.45, 0.0, TABLE_HEIGHT + 0.08])
+    control.follow(simulation, planner.plan_contact(grasp, across).path)
+    control.set_gripper(simulation, False)
+    assert simulation.held_body() == simulation.model.body("bar").id
+    control.follow(simulation, planner.plan_contact(grasp + [0, 0, 0.07], across).path)
+    plan = planner.plan_free(behind, across)
+    assert plan.failure is None
+    empty = simulate(gap)
+    place(empty, simulation.joints)
+    assert len(Planner(empty).plan_free(behind, across).path) == 2  # without the bar: straight through
+    assert len(plan.path) > 2
+    log = TouchLog(simulation, held="bar")
+    control.follow(simulation, plan.path)
+    assert not log.touched
+    assert simulation.position("bar")[0] == pytest.approx(0.45, abs=0.01)
 
 
 def test_checker_leaves_the_simulation_alone(simulate):
