@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from agents.agent import Agent
 from agents.checkpoint import find_checkpoint, load_meta
 from agents.offline import run_offline
-from agents.playing import Player
+from agents.playing import Player, kept_episode
 from agents.report.summary import evaluation_table
 from agents.statistics import wilson_interval
 from envs.make import make_environment
@@ -63,9 +64,12 @@ def run(config: DictConfig) -> None:
     settings["checkpoint"] = str(checkpoint)
     usual = (config.split, config.seed) == ("test", 0)
     default = config.policy if usual else f"{config.policy}_{config.split}_{config.seed}"
-    default = "_".join([default, *settings["env"].get("unseen", [])])
+    unseen = settings["env"].get("unseen", [])
+    unseen.sort()  # the order means nothing
+    default = "_".join([default, *unseen])
     summary = evaluate(settings, folder / "evaluation" / (config.name or default))
-    print(f"{config.policy} on {config.split} scenes, seed {config.seed}\n{evaluation_table(summary)}", flush=True)
+    scenes = ", ".join([f"{config.policy} on {config.split} scenes, seed {config.seed}", *unseen])
+    print(f"{scenes}\n{evaluation_table(summary)}", flush=True)
 
 
 def evaluate(settings: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -74,6 +78,8 @@ def evaluate(settings: dict[str, Any], out: Path) -> dict[str, Any]:
         (out / "strips").mkdir(exist_ok=True)
         done = _played_before(settings, out)
         wanted = [(t, i) for i in range(settings["episodes"]) for t in settings["tasks"]]
+        if settings["keep"]:  # what was played but not kept is played again, and turns out the same
+            done = {job: episode for job, episode in done.items() if kept_episode(out, *job).is_dir()}
         jobs = [job for job in wanted if job not in done]
         done = {job: done[job] for job in wanted if job in done}
         if done:
@@ -127,6 +133,7 @@ def _played_before(settings: dict[str, Any], out: Path) -> dict[tuple[str, int],
     if known.get("weights") != identity["weights"]:  # trained on since: yesterday's episodes say nothing any more
         for old in (out / "results.json", log):
             old.unlink(missing_ok=True)
+        shutil.rmtree(out / "rollouts", ignore_errors=True)
         write_whole(file, json.dumps(identity, indent=1))
     episodes = {}
     for line in log.read_text().splitlines() if log.is_file() else []:
@@ -165,6 +172,7 @@ def summarise(episodes: list[dict[str, Any]], settings: dict[str, Any]) -> dict[
         "checkpoint": settings["checkpoint"],
         "split": settings["split"],
         "seed": settings["seed"],
+        "unseen": settings["env"].get("unseen", []),
         "tasks": tasks,
         "mean_success": float(np.mean([t["successes"] / t["episodes"] for t in tasks.values()])),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from agents.agent import Agent
 from agents.report.pictures import draw_keyframe, film_strip, overlay_heat, png_bytes, upscale
 from agents.tensors import Prediction
+from demos.writer import episode_directory, write_episode
 from envs.interface import Action, Environment, NoExpert, Observation
 from envs.make import make_environment
 from envs.rollout import rollout
@@ -72,7 +74,8 @@ class Player:
             captions.append(f"{number + 1}: {'open' if action.gripper_open else 'closed'}")
             return action
 
-        played = rollout(env, start, act, settings["max_actions"])
+        seen = [start.observation]
+        played = rollout(env, start, act, settings["max_actions"], seen.append if settings["keep"] else None)
         right = None
         if choices is not None and played.actions:
             right = choices.chosen(played.actions[0].position) == choices.right
@@ -85,7 +88,7 @@ class Player:
         failure = None
         if not played.success:
             failure = "wrong object" if right is False else played.failure or "not solved in time"
-        return {
+        episode = {
             "task": task,
             "index": index,
             "seed": seed,
@@ -99,12 +102,26 @@ class Player:
             "seconds_per_action": round(float(np.mean(seconds)), 3) if seconds else None,
             "strip": strip,
         }
+        if settings["keep"]:
+            goals = [
+                [*a.position.tolist(), *a.quaternion.tolist(), float(a.gripper_open), float(a.ignore_collisions)]
+                for a in played.actions
+            ]
+            directory = kept_episode(self.out, task, index)
+            shutil.rmtree(directory, ignore_errors=True)  # of an evaluation that was killed before its log said so
+            write_episode(directory, seen, start.descriptions, variation, episode | {"actions": goals})
+        return episode
 
     def close(self) -> None:
         """Free the environments."""
         for environment in self._environments.values():
             environment.close()
         self._environments = {}
+
+
+def kept_episode(out: Path, task: str, index: int) -> Path:
+    """Folder in which an evaluation keeps an episode, in RLBench's format."""
+    return episode_directory(out / "rollouts", task, index)
 
 
 def _random_action(rng: np.random.Generator) -> Action:

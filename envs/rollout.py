@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from envs.interface import Action, Environment, Observation, Start
+from envs.interface import Action, Environment, Observation, Recorder, Start
 
 Act = Callable[[Observation, int], Action | None]
 """Observation and number of key-frames so far → the next one, or None to give up."""
@@ -20,7 +20,9 @@ class Rollout:
     actions: list[Action] = field(default_factory=list)
 
 
-def rollout(environment: Environment, start: Start, act: Act, max_actions: int) -> Rollout:
+def rollout(
+    environment: Environment, start: Start, act: Act, max_actions: int, record: Recorder | None = None
+) -> Rollout:
     """Play from `start` until success, an action that cannot be carried out (as in RLBench's evaluation, it ends the
     episode), or `max_actions`."""
     result, observation = Rollout(), start.observation
@@ -29,7 +31,7 @@ def rollout(environment: Environment, start: Start, act: Act, max_actions: int) 
         if action is None:
             break
         result.actions.append(action)
-        outcome = environment.step(action)
+        outcome = environment.step(action, record)
         observation, result.success, result.failure = outcome.observation, outcome.success, outcome.failure
         if outcome.success or outcome.failure:
             break

@@ -134,9 +134,10 @@ def quoted(verb: str, words: Sequence[str]) -> str:
 def remember(run: Path, command: str) -> None:
     """Add a command line to RUN/commands.txt, which tells how to repeat what is there."""
     folder = run.parents[1] if run.parent.name == "checkpoints" else run
-    known = (folder / "commands.txt").read_text(encoding="utf-8").splitlines() if (folder / "commands.txt").is_file() else []
+    file = folder / "commands.txt"
+    known = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     if folder.is_dir() and command not in known:
-        write_whole(folder / "commands.txt", "\n".join([*known, command]) + "\n")
+        write_whole(file, "\n".join([*known, command]) + "\n")
 
 
 def load(target: str) -> Callable[[DictConfig], Any]:
