@@ -77,7 +77,7 @@ class Player:
         seen = [start.observation]
         played = rollout(env, start, act, settings["max_actions"], seen.append if settings["keep"] else None)
         right = None
-        if choices is not None and played.actions:
+        if choices is not None and len(choices.candidates) > 1 and played.actions:
             right = choices.chosen(played.actions[0].position) == choices.right
         strip = None
         if frames:
