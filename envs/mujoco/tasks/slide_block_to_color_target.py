@@ -33,12 +33,15 @@ class SlideBlockToColorTarget(Task):
     square's, which a push that is a centimetre off still reaches and a block merely nudged there does not."""
 
     variation_count = len(TARGETS)
+    scales = (0.8, 1.25)
+    recolorable = ("block",)
 
     def build(self, rng: np.random.Generator, variation: int, spec: mujoco.MjSpec) -> None:
+        self._half = _BLOCK_HALF * self.scale
         centre = rng.uniform([0.12, -0.1], [0.24, 0.1])
         yaw = rng.uniform(-np.pi, np.pi)
         self.directions = [yaw_matrix(yaw + k * np.pi / 2)[:, 0] for k in range(len(TARGETS))]
-        block = np.array([*centre, TABLE_HEIGHT + _BLOCK_HALF])
+        block = np.array([*centre, TABLE_HEIGHT + self._half])
         self.squares = [block + _DISTANCE * direction for direction in self.directions]
         for (_, color), square in zip(TARGETS, self.squares, strict=True):
             position = [*square[:2], TABLE_HEIGHT + 0.0005]
@@ -50,7 +53,7 @@ class SlideBlockToColorTarget(Task):
                 quat=yaw_quaternion(yaw),
                 **NO_CONTACT,
             )
-        free_cube(spec, "block", list(block), _BLOCK_HALF, (0.85, 0.1, 0.1), yaw, mass=0.2, friction=SLIPPERY)
+        free_cube(spec, "block", list(block), self._half, (0.85, 0.1, 0.1), yaw, mass=0.2, friction=SLIPPERY)
         self.target = variation
         name = TARGETS[variation][0]
         self.descriptions = [
@@ -69,7 +72,7 @@ class SlideBlockToColorTarget(Task):
         direction = self.directions[self.target]
         rotation = facing_down(half_turn_yaw(float(np.arctan2(direction[1], direction[0]))))
         behind = self._behind(simulation, self.target)
-        touching = self.squares[self.target] - (_BLOCK_HALF + _FINGER_HALF) * direction
+        touching = self.squares[self.target] - (self._half + _FINGER_HALF) * direction
         yield key_frame(behind + [0, 0, _ABOVE], rotation, gripper_open=False)
         yield key_frame(behind, rotation, gripper_open=False, ignore_collisions=True)
         yield key_frame([*touching[:2], behind[2]], rotation, gripper_open=False, ignore_collisions=True)
@@ -86,5 +89,5 @@ class SlideBlockToColorTarget(Task):
     def _behind(self, simulation: Simulation, target: int) -> np.ndarray:
         """[3] where the tool begins to push towards a target."""
         block = simulation.position("block")
-        back = (_BLOCK_HALF + _GAP + _FINGER_HALF) * self.directions[target]
+        back = (self._half + _GAP + _FINGER_HALF) * self.directions[target]
         return np.array([*(block - back)[:2], TABLE_HEIGHT + _HEIGHT])
