@@ -18,6 +18,10 @@ OPEN = 0.15  # metres of travel from which a drawer counts as open
 # Metres. RLBench's cabinet: it faces the world's +y, handles 0.163, 0.283 and 0.403 above the table.
 _HALF_DEPTH, _HALF_WIDTH, _PLINTH, _PITCH, _WALL = 0.14, 0.15, 0.103, 0.12, 0.008
 _HEIGHT = _PLINTH + 3 * _PITCH
+CABINET_TOP = _HEIGHT + 2 * _WALL  # of what stands on it, over the table
+# Of the inside of a drawer, in the drawer's frame.
+DRAWER_LOW = np.array([2 * _WALL + 0.005 - _HALF_WIDTH, -0.097, 0.009 - _PITCH / 2 + 0.004])
+DRAWER_HIGH = np.array([_HALF_WIDTH - 2 * _WALL - 0.005, _HALF_DEPTH - 0.002, _PITCH / 2 - 0.004])
 _TRAVEL, _PULL = 0.22, 0.19
 _HANDLE_REACH, _HANDLE_HALF_LENGTH, _BAR = 0.045, 0.05, 0.006
 _WRIST = 0.21  # from tool to wrist
@@ -29,9 +33,11 @@ _WOOD, _INSIDE, _FRONT, _METAL = (0.62, 0.42, 0.26), (0.72, 0.6, 0.46), (0.85, 0
 
 class OpenDrawer(Task):
     variation_count = 3
+    has_new_position = True
+    recolorable = ("cabinet", "drawer0", "drawer1", "drawer2")
 
     def build(self, rng: np.random.Generator, variation: int, spec: mujoco.MjSpec) -> None:
-        add_cabinet(spec, *draw_cabinet_pose(rng))
+        add_cabinet(spec, *draw_cabinet_pose(rng, self.new_position))
         name = NAMES[variation]
         self.target = variation
         self.descriptions = [
@@ -44,21 +50,30 @@ class OpenDrawer(Task):
         return simulation.joint(f"drawer{self.target}") > OPEN
 
     def expert(self, simulation: Simulation) -> Iterator[Action]:
-        handle, rotation = simulation.site(f"handle{self.target}"), grasp_rotation(simulation)
-        forward = rotation[:, 2]
-        yield key_frame(handle - _BEFORE * forward, rotation, gripper_open=True)
-        yield key_frame(handle, rotation, gripper_open=False, ignore_collisions=True)
-        yield key_frame(handle - _PULL * forward, rotation, gripper_open=False, ignore_collisions=True)
+        yield from pull_open(simulation, self.target, let_go=False)
 
     def choices(self, simulation: Simulation) -> Choices:
-        """The pre-grasps of the three handles."""
-        back = _BEFORE * grasp_rotation(simulation)[:, 2]
-        return Choices({NAMES[i]: simulation.site(f"handle{i}") - back for i in range(3)}, NAMES[self.target])
+        return Choices(before_handles(simulation), NAMES[self.target])
 
     def low_dim_state(self, simulation: Simulation) -> np.ndarray:
         """[12] position of each handle and opening of each drawer."""
         parts = [[*simulation.site(f"handle{i}"), simulation.joint(f"drawer{i}")] for i in range(3)]
         return np.concatenate(parts).astype(np.float32)
+
+
+def pull_open(simulation: Simulation, drawer: int, let_go: bool) -> Iterator[Action]:
+    """The key-frames that open a drawer (0 to 2, from the bottom); `let_go`: the last one releases its handle."""
+    handle, rotation = simulation.site(f"handle{drawer}"), grasp_rotation(simulation)
+    forward = rotation[:, 2]
+    yield key_frame(handle - _BEFORE * forward, rotation, gripper_open=True)
+    yield key_frame(handle, rotation, gripper_open=False, ignore_collisions=True)
+    yield key_frame(handle - _PULL * forward, rotation, gripper_open=let_go, ignore_collisions=True)
+
+
+def before_handles(simulation: Simulation) -> dict[str, np.ndarray]:
+    """World position [3] of each drawer's pre-grasp, by the drawer's name."""
+    back = _BEFORE * grasp_rotation(simulation)[:, 2]
+    return {NAMES[i]: simulation.site(f"handle{i}") - back for i in range(3)}
 
 
 def grasp_rotation(simulation: Simulation) -> np.ndarray:
@@ -70,13 +85,16 @@ def grasp_rotation(simulation: Simulation) -> np.ndarray:
     return np.stack([np.cross(up, into), up, into], axis=1)
 
 
-def draw_cabinet_pose(rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def draw_cabinet_pose(rng: np.random.Generator, new: bool = False) -> tuple[np.ndarray, float]:
     """Position [2] (metres) and yaw (radians) of a cabinet of which every drawer can be pulled open.
 
+    If `new`, beside the rectangle where it stands otherwise: farther from the robot, or farther to its right.
     RLBench, too, draws again when its way-points cannot be reached.
     """
     while True:
-        position = rng.uniform([0.08, -0.28], [0.26, -0.10])
+        position = rng.uniform([0.08, -0.34] if new else [0.08, -0.28], [0.34, -0.10] if new else [0.26, -0.10])
+        if new and position[0] < 0.28 and position[1] > -0.30:
+            continue
         yaw = rng.uniform(-np.pi / 8, np.pi / 8)
         out = yaw_matrix(yaw)[:2, 1]
         wrist = position + (_HALF_DEPTH + _HANDLE_REACH + _PULL + _WRIST) * out
