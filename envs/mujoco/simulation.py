@@ -80,16 +80,21 @@ class Simulation:
         """Id of the free body between the fingers: touched by both pads while the gripper is closed."""
         if self.gripper_open:
             return None
+        # What is touched may be a part: what is held is the thing that it belongs to.
+        left, right = ({int(self.model.body_rootid[body]) for body in bodies} for bodies in self.touched_by_pads())
+        for body in sorted(left & right):
+            joint = self.model.body_jntadr[body]
+            if joint >= 0 and self.model.jnt_type[joint] == int(mujoco.mjtJoint.mjJNT_FREE):
+                return body
+        return None
+
+    def touched_by_pads(self) -> tuple[set[int], set[int]]:
+        """Ids of the bodies that the left and the right finger's pad touch."""
         model, data = self.model, self.data
+        pairs = data.contact.geom[: data.ncon]
         touched = []
         for pad in panda.PADS:
             pad_id = model.geom(pad).id
-            pairs = data.contact.geom[: data.ncon]
             others = np.where(pairs[:, 0] == pad_id, pairs[:, 1], pairs[:, 0])[(pairs == pad_id).any(axis=1)]
-            # What is touched may be a part: what is held is the thing that it belongs to.
-            touched.append({int(model.body_rootid[model.geom_bodyid[other]]) for other in others})
-        for body in sorted(touched[0] & touched[1]):
-            joint = model.body_jntadr[body]
-            if joint >= 0 and model.jnt_type[joint] == int(mujoco.mjtJoint.mjJNT_FREE):
-                return body
-        return None
+            touched.append({int(model.geom_bodyid[other]) for other in others})
+        return touched[0], touched[1]

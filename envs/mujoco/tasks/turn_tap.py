@@ -18,6 +18,7 @@ from envs.mujoco.tasks.base import Task, facing_down, key_frame
 SIDES = ("left", "right")
 _SIGNS = (1, -1)  # of a side's y, and of the sense in which its handle opens, seen from above
 TURNED = np.pi / 2  # radians from which a handle counts as turned, as in RLBench
+IN_GRASP = np.pi / 3  # radians of it between the fingers
 UNTOUCHED = np.pi / 6  # radians up to which the other one counts as left alone
 
 # Metres, in the tap's frame: its foot on the table, the spout towards -x, the left handle at +y for whoever stands
@@ -43,16 +44,20 @@ _METAL, _DARK = (0.42, 0.43, 0.46), (0.25, 0.25, 0.28)
 
 
 class TurnTap(Task):
-    """RLBench's rule looks at the named handle only; here the other one must also be left alone, so that an agent
-    cannot succeed by turning both."""
+    """RLBench's rule looks at the named handle only, however it came to turn. Here the other one must be left alone, so
+    that an agent cannot succeed by turning both, and the fingers must hold the handle while it turns, at least through
+    60°: an arm that is dragged across a tap turns it now and then."""
 
     variation_count = len(SIDES)
+    watches = True
     has_new_position = True
     recolorable = ("tap", *SIDES)
 
     def build(self, rng: np.random.Generator, variation: int, spec: mujoco.MjSpec) -> None:
         _add_tap(spec, *_draw_tap_pose(rng, self.new_position))
         self.target = variation
+        self.turned = 0.0  # radians that the named handle has turned between the fingers
+        self._angle = 0.0  # of that handle one step ago
         name = SIDES[variation]
         self.descriptions = [
             f"turn {name} tap",
@@ -61,9 +66,18 @@ class TurnTap(Task):
             f"open the tap on the {name}",
         ]
 
+    def watch(self, simulation: Simulation) -> None:
+        """Add up how far the named handle turns between the fingers."""
+        angle = simulation.joint(SIDES[self.target])
+        if angle != self._angle:
+            handle = simulation.model.body(SIDES[self.target]).id
+            if all(handle in touched for touched in simulation.touched_by_pads()):
+                self.turned += angle - self._angle
+            self._angle = angle
+
     def success(self, simulation: Simulation) -> bool:
         turned, other = (simulation.joint(SIDES[i]) for i in (self.target, 1 - self.target))
-        return turned > TURNED and other < UNTOUCHED
+        return turned > TURNED and self.turned > IN_GRASP and other < UNTOUCHED
 
     def expert(self, simulation: Simulation) -> Iterator[Action]:
         centre, (first, *others) = simulation.site(SIDES[self.target]), _rotations(simulation, self.target)

@@ -54,12 +54,19 @@ def _height_over_tap(simulation: Simulation, geom: int) -> float:
 
 
 def test_what_counts(environment):
+    environment._task.turned = 1.7  # between the fingers
     assert not turn(environment, left=0.0, right=0.0)
     assert not turn(environment, left=1.5, right=0.0)
     assert turn(environment, left=1.6, right=0.0)
     assert turn(environment, left=1.6, right=0.3)
     assert not turn(environment, left=1.6, right=1.6)
     assert not turn(environment, left=0.0, right=1.6)
+
+
+def test_a_handle_that_is_knocked_round_does_not_count(environment):
+    assert not turn(environment, left=1.6, right=0.0)
+    environment.simulation.step(0.1)
+    assert environment.simulation.joint("left") > 1.57 and environment._task.turned == 0.0
 
 
 @pytest.mark.parametrize("variation", [0, 1])
