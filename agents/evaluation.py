@@ -87,7 +87,7 @@ def evaluate(settings: dict[str, Any], out: Path) -> dict[str, Any]:
         begin = time.perf_counter()
         title, total = f"evaluate {settings['policy']}", len(done) + len(jobs)
         with (out / "episodes.jsonl").open("a") as log, Progress(title, total, "episodes", len(done)) as progress:
-            for episode in results(Player(settings, out), jobs, settings["workers"]):
+            for episode in results(Player(settings, out), jobs, settings["workers"], settings["cluster"]):
                 done[episode["task"], episode["index"]] = episode
                 log.write(json.dumps(episode) + "\n")
                 log.flush()

@@ -27,7 +27,7 @@ from agents.tracking import WANDB_MODES, Tracker
 from demos.augment import augment, thin
 from demos.dataset import KeyframeDataset, Sample
 from demos.transitions import Conventions
-from manifield.configuration import leaves, show
+from manifield.configuration import differences
 from manifield.errors import InputError, choose, distinct, within
 from manifield.files import only_writer, write_whole
 from manifield.interrupt import stop_politely
@@ -210,16 +210,10 @@ def _resume(folder: Path, settings: dict[str, Any], policy: Policy, optimiser: t
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Every setting that differs, as "key=before, not now"; lists of episodes by what is gone and what is new."""
+    """Every setting that differs; lists of episodes by what is gone and what is new."""
     changes = []
     old_episodes, new_episodes = set(before.pop("episodes")), set(now.pop("episodes"))
     for episodes, word in ((old_episodes - new_episodes, "more"), (new_episodes - old_episodes, "fewer")):
         if episodes:
             changes.append(f"{len(episodes)} episodes {word} (such as {min(episodes)})")
-    old, new = dict(leaves(before)), dict(leaves(now))
-    absent = object()
-    for key in dict.fromkeys([*old, *new]):
-        if old.get(key, absent) != new.get(key, absent):
-            given, wanted = (show(x[key]) if key in x else "absent" for x in (old, new))
-            changes.append(f"{key}={given}, not {wanted}")
-    return changes
+    return [*changes, *differences(before, now)]

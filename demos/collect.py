@@ -6,7 +6,7 @@ processes gives the same files, and a run that was killed goes on with the episo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +14,69 @@ from omegaconf import DictConfig, OmegaConf
 
 from demos.manifest import Manifest
 from demos.record import ATTEMPTS_PER_EPISODE, record_episode
-from demos.writer import episode_directory, write_episode
+from demos.viewpoints import FieldViewPlan
+from demos.writer import episode_directory, remove_unfinished, write_episode
 from envs.interface import Environment
 from envs.make import make_environment
-from manifield.errors import InputError, within
+from manifield.errors import InputError, choose, within
 from manifield.files import only_writer
 from manifield.progress import Progress
 from manifield.workers import results
 
 Job = tuple[str, int]  # task, episode's number
 Result = tuple[str, int, list[str], bool]  # task, number, why attempts were rejected, whether one succeeded
+Variations = dict[str, list[int] | None]  # by task; None for all
 
 
 def run(config: DictConfig) -> int:
     """Record what `configs/collect.yaml` describes; returns the exit code.
 
     Raises:
-        InputError: an unknown task or camera, a folder that cannot be written or holds something else, a full disk, or
-            an episode for which every attempt failed (the others are recorded all the same).
+        InputError: an unknown task, variation or camera, a folder that cannot be written or holds something else, a
+            full disk, or an episode for which every attempt failed (the others are recorded all the same).
     """
-    tasks = _check(config)
-    root = Path(config.data)
-    environment: dict[str, Any] = OmegaConf.to_container(config.env, resolve=True)  # type: ignore[assignment]
-    for task in tasks:  # a wrong name should show now, not after the hour that the tasks before it take
-        make_environment(environment, task).close()
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    tasks, root, seed = _check_tasks(config), Path(config.data), config.seed
+    plan = FieldViewPlan.from_config(settings["field_views"])
+    variations = _check_worlds(settings, tasks, plan)
     with only_writer(root, "collect", "data"):
-        manifests = {task: Manifest(root, task, config.seed, environment, config.overwrite) for task in tasks}
+        views = settings["field_views"] if plan else None
+        manifests = {
+            task: Manifest(
+                root,
+                task,
+                {
+                    "seed": seed,
+                    "env": settings["env"],
+                    "variations": variations[task],
+                    "field_views": views,
+                    # null for all of them, as before there was a choice
+                    "depth_bits": None if config.depth_bits == 24 else config.depth_bits,
+                },
+                config.overwrite,
+            )
+            for task in tasks
+        }
         jobs = [(task, i) for task in tasks for i in range(config.episodes) if i not in manifests[task].episodes]
         total = len(tasks) * config.episodes
+        # The workers of a cluster have working folders of their own.
+        recorder = Recorder(
+            root if config.cluster is None else root.resolve(),
+            settings["env"],
+            seed,
+            config.attempts,
+            variations,
+            plan,
+            config.depth_bits,
+        )
         with Progress("collect", total, "episodes", start=total - len(jobs), every=5.0) as progress:
-            recorder = Recorder(root, environment, config.seed, config.attempts)
-            for task, index, rejected, success in results(recorder, jobs, config.workers):
+            for task, index, rejected, success in results(recorder, jobs, config.workers, config.cluster):
                 manifests[task].add(index, rejected, success)
                 failed = sum(len(manifest.all_rejected()) for manifest in manifests.values())
-                progress.advance(int(success), task=task, rejected=failed)
+                present = f"{task} {len(manifests[task].episodes)}/{config.episodes}"
+                progress.advance(int(success), task=present, rejected=failed)
+        for task in tasks:  # of workers that died
+            remove_unfinished(episode_directory(root, task, 0).parent)
         print("\n".join(manifest.summary() for manifest in manifests.values()))
         given_up = [manifest.excuse() for manifest in manifests.values() if manifest.given_up]
     if given_up:
@@ -55,31 +84,84 @@ def run(config: DictConfig) -> int:
     return 0
 
 
-def _check(config: DictConfig) -> list[str]:
+def _check_tasks(config: DictConfig) -> list[str]:
     tasks = [str(task) for task in config.tasks]
     if not tasks or len(set(tasks)) < len(tasks):
         raise InputError(f"tasks={tasks}: give at least one task, each once".replace("'", ""))
     within(config, episodes=(1, 10**6), workers=(1, 256), attempts=(1, ATTEMPTS_PER_EPISODE), seed=(0, 2**63))
+    within(config, depth_bits=(12, 24))
     return tasks
+
+
+def _check_worlds(settings: dict[str, Any], tasks: list[str], plan: FieldViewPlan | None) -> Variations:
+    """Make every task's world once: a wrong name should show now, not after the hour that the tasks before it take."""
+    given = settings["variations"]
+    for task in given if isinstance(given, Mapping) else ():
+        choose(task, tasks, "task in variations")
+    chosen: Variations = {}
+    for task in tasks:
+        with make_environment(settings["env"], task) as environment:
+            count = environment.variation_count()
+            if plan is not None and type(environment).draw is Environment.draw:
+                raise InputError(
+                    f"field_views.count={plan.count}: {type(environment).__name__} has no pictures but its cameras'; "
+                    "give field_views.count=0"
+                )
+        value = given.get(task) if isinstance(given, Mapping) else given
+        chosen[task] = None if value in (None, "all") else _variations(task, value, count)
+    return chosen
+
+
+def _variations(task: str, value: Any, count: int) -> list[int]:
+    numbers = value if isinstance(value, list) else [value]
+    if not numbers or any(type(number) is not int or not 0 <= number < count for number in numbers):
+        raise InputError(
+            f"variations={value}: {task} has variations 0 to {count - 1}; give some of them, or null for all"
+        )
+    if len(set(numbers)) < len(numbers):
+        raise InputError(f"variations={value}: give each once")
+    return sorted(numbers)
 
 
 class Recorder:
     """Records episodes one by one in this process, keeping the task's environment from one to the next."""
 
-    def __init__(self, root: Path, environment: dict[str, Any], seed: int, attempts: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        environment: dict[str, Any],
+        seed: int,
+        attempts: int,
+        variations: Variations,
+        plan: FieldViewPlan | None = None,
+        depth_bits: int = 24,
+    ) -> None:
         self.root, self.config, self.seed, self.attempts = root, environment, seed, attempts
+        self.variations, self.plan, self.depth_bits = variations, plan, depth_bits
         self._environment: Environment | None = None
 
     def __call__(self, job: Job, stopping: Callable[[], bool] = lambda: False) -> Result:
         task, index = job
+        directory = episode_directory(self.root, task, index)
+        if directory.exists():  # whoever had this job before died between finishing it and saying so
+            return task, index, [], True
         if self._environment is None or self._environment.task != task:
             self.close()
             self._environment = make_environment(self.config, task)
-        recording, rejected = record_episode(self._environment, self.seed, index, self.attempts, stopping)
+        recording, rejected = record_episode(
+            self._environment, self.seed, index, self.attempts, stopping, self.variations[task], self.plan
+        )
         if recording is None:
             return task, index, rejected, False
-        directory = episode_directory(self.root, task, index)
-        write_episode(directory, recording.observations, recording.descriptions, recording.variation, recording.facts)
+        write_episode(
+            directory,
+            recording.observations,
+            recording.descriptions,
+            recording.variation,
+            recording.facts,
+            recording.field_views,
+            self.depth_bits,
+        )
         return task, index, rejected, True
 
     def close(self) -> None:

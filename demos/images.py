@@ -3,8 +3,9 @@
     depth   d = (R * 65536 + G * 256 + B) / (2^24 - 1); metres = near + d * (far - near)
     mask    id = R + G * 256 + B * 65536
 
-Compression level 1: on real frames it is twice as fast as PNG's default 6 (0.8 against 1.6 ms a 128 x 128 picture) for
-files 5 to 10 % larger; level 0 is hardly faster and three times larger.
+Compression level 6 with zlib's default strategy; `tests/benchmarks/benchmark_storage.py` measures the alternatives:
+level 4 makes files 5 to 10 % larger and takes 0.6 to 0.7 of the time, level 9 makes them 5 to 8 % smaller and takes
+five to seven times as long. PNG's filters are left to Pillow, which chooses one per row: no fixed one does better.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from PIL import Image
 
 from manifield.errors import InputError
 
-COMPRESSION = 1
+COMPRESSION = {"compress_level": 6, "compress_type": 0}
 DEPTH_STEPS = 2**24 - 1
 MENDING = "restore it from its source or delete the episode"
 
@@ -35,16 +36,17 @@ def encode_rgb(rgb: np.ndarray) -> bytes:
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
         raise InputError(f"a picture must be [H, W, 3] uint8, not {list(rgb.shape)} {rgb.dtype}")
     buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "PNG", compress_level=COMPRESSION)
+    Image.fromarray(rgb).save(buffer, "PNG", **COMPRESSION)
     return buffer.getvalue()
 
 
-def encode_depth(depth: np.ndarray, near: float, far: float) -> bytes:
-    """PNG of a depth picture, exact to (far - near) / 2^25 m; what is nearer or farther is stored at that limit.
+def encode_depth(depth: np.ndarray, near: float, far: float, bits: int = 24) -> bytes:
+    """PNG of a depth picture, exact to (far - near) / 2^(bits + 1) m; what is nearer or farther is cut off.
 
     Args:
         depth: [H, W] metres.
         near, far: metres.
+        bits: 24, or fewer: the lowest bits of a depth are noise to a compressor, and most of the file.
 
     Raises:
         InputError: a value that is not finite, another shape, or near and far that span no range.
@@ -57,7 +59,8 @@ def encode_depth(depth: np.ndarray, near: float, far: float) -> bytes:
     if not np.isfinite(depth).all():
         row, column = np.argwhere(~np.isfinite(depth))[0]
         raise InputError(f"depth is {depth[row, column]} at row {row}, column {column}; give such pixels the far limit")
-    steps = np.rint((depth - near) / (far - near) * DEPTH_STEPS)
+    coarse = 1 << (24 - bits)
+    steps = np.rint((depth - near) / (far - near) * DEPTH_STEPS / coarse) * coarse
     steps = np.clip(steps, 0, DEPTH_STEPS).astype(np.uint32)
     return encode_rgb(np.stack([steps >> 16, steps >> 8 & 255, steps & 255], axis=-1).astype(np.uint8))
 
@@ -120,6 +123,20 @@ def read_size(path: Path) -> tuple[int, int]:
             return image.size[1], image.size[0]
     except Exception:
         raise InputError(f"{path}: missing, truncated or not a PNG picture; {MENDING}") from None
+
+
+def check_centre(path: Path, intrinsics: np.ndarray, size: tuple[int, int]) -> None:
+    """Check that a picture [H, W] = `size` has the size that its camera's `intrinsics` [3, 3] are for.
+
+    Raises:
+        InputError: its principal point is far from its middle.
+    """
+    centre = intrinsics[:2, 2] / size[::-1]
+    if (centre < 0.25).any() or (centre > 0.75).any():
+        raise InputError(
+            f"{path}: {size[0]}x{size[1]} pictures, but the camera's centre is at "
+            f"({intrinsics[0, 2]:g}, {intrinsics[1, 2]:g}): resized after recording; restore the originals"
+        )
 
 
 def read_depth(path: Path, near: float, far: float, size: tuple[int, int] | None = None) -> np.ndarray:

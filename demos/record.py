@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from demos.keyframes import find_keyframes
-from envs.interface import Environment, NoExpert, Observation
+from demos.viewpoints import FieldViewPlan
+from envs.interface import CameraView, Environment, NoExpert, Observation
 from envs.seeds import episode_seed, episode_variation
 from manifield.workers import Stopped
 
@@ -19,12 +20,13 @@ ATTEMPTS_PER_EPISODE = 1000  # distance between the scene numbers of two episode
 
 @dataclass(frozen=True)
 class Recording:
-    """A successful demonstration. facts: seed, number of frames... for `write_episode(extra=...)`."""
+    """A successful demonstration, for `write_episode`. facts: seed, number of frames... field_views: by frame."""
 
     observations: list[Observation]
     descriptions: list[str]
     variation: int
     facts: dict[str, Any]
+    field_views: dict[int, list[CameraView]] = field(default_factory=dict)
 
 
 def record_episode(
@@ -33,11 +35,15 @@ def record_episode(
     index: int,
     attempts: int,
     stopping: Callable[[], bool] = lambda: False,
+    variations: Sequence[int] | None = None,
+    plan: FieldViewPlan | None = None,
 ) -> tuple[Recording | None, list[str]]:
     """Record episode `index` of the environment's task.
 
     Args:
         seed: base seed. attempts: scenes to try. stopping: asked at every frame.
+        variations: those to record, in turn; None takes all of the task's.
+        plan: extra views to draw, if any.
 
     Returns:
         The demonstration (None if every attempt failed), and why each failed attempt was rejected.
@@ -45,11 +51,13 @@ def record_episode(
     Raises:
         Stopped: `stopping()` became true.
     """
-    variation = episode_variation("train", seed, environment.task, index, environment.variation_count())
+    variations = range(environment.variation_count()) if variations is None else variations
+    variation = variations[episode_variation(SPLIT, seed, environment.task, index, len(variations))]
     rejected: list[str] = []
     for attempt in range(attempts):
         scene = episode_seed(SPLIT, seed, environment.task, index * ATTEMPTS_PER_EPISODE + attempt)
-        frames, descriptions, ends, reason = _attempt(environment, scene, variation, stopping)
+        drawn: dict[int, list[CameraView]] = {}
+        frames, descriptions, ends, reason = _attempt(environment, scene, variation, stopping, plan, drawn)
         keyframes = find_keyframes(
             np.array([frame.joint_velocities for frame in frames]), np.array([frame.gripper_open for frame in frames])
         )
@@ -67,15 +75,24 @@ def record_episode(
                 "attempts": attempt + 1,
                 "rejected": rejected,
             }
-            return Recording(frames, descriptions, variation, facts), rejected
+            field_views = {}
+            if plan is not None:
+                field_views = {frame: drawn[frame] for frame in plan.wanted(keyframes, len(frames))}
+                facts["field_views"] = {"frames": list(field_views), "each": plan.count}
+            return Recording(frames, descriptions, variation, facts, field_views), rejected
         rejected.append(reason)
     return None, rejected
 
 
 def _attempt(
-    environment: Environment, scene: int, variation: int, stopping: Callable[[], bool]
+    environment: Environment,
+    scene: int,
+    variation: int,
+    stopping: Callable[[], bool],
+    plan: FieldViewPlan | None,
+    drawn: dict[int, list[CameraView]],
 ) -> tuple[list[Observation], list[str], list[int], str | None]:
-    """Let the expert act in one scene.
+    """Let the expert act in one scene; fills `drawn` with the views of every frame of which `plan` may want them.
 
     Returns:
         Frames, descriptions, the number of the last frame of each action, and why this is no demonstration (or None).
@@ -83,11 +100,18 @@ def _attempt(
     start = environment.reset(scene, variation)
     frames, ends, success = [start.observation], [], False
 
+    def draw(complete: bool = False) -> None:
+        number = len(frames) - 1
+        if plan is not None and number not in drawn and plan.may_want(frames, complete):
+            drawn[number] = environment.draw(plan.viewpoints(scene, number))
+
     def keep(observation: Observation) -> None:
         if stopping():
             raise Stopped
         frames.append(observation)
+        draw()
 
+    draw()
     try:
         for action in environment.expert():
             outcome = environment.step(action, keep)
@@ -97,6 +121,7 @@ def _attempt(
                 return frames, start.descriptions, ends, outcome.failure
     except NoExpert:
         return frames, start.descriptions, ends, "no expert"
+    draw(complete=True)
     return frames, start.descriptions, ends, None if success else "not solved"
 
 

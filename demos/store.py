@@ -1,11 +1,9 @@
 """Demonstrations on disk in RLBench's format: find, open and write episodes.
 
-    ROOT/TASK/all_variations/episodes/episodeN/     (or ROOT/TASK/variationV/episodes/episodeN)
-        low_dim_obs.pkl  variation_number.pkl  variation_descriptions.pkl
-        {camera}_{rgb,depth,mask}/{0,1,2...}.png
-
-RLBench's cameras look along +z with x left and y up, which shows as negative focal lengths; ours are OpenCV's. The
-conversion happens here and nowhere else, and flips signs only, so it loses nothing in either direction.
+ROOT/TASK/all_variations/episodes/episodeN/     (or ROOT/TASK/variationV/episodes/episodeN)
+    low_dim_obs.pkl  variation_number.pkl  variation_descriptions.pkl
+    {camera}_{rgb,depth,mask}/{0,1,2...}.png
+    nerf_data/                              views of some frames from elsewhere, see `demos.field_views`
 """
 
 from __future__ import annotations
@@ -19,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from demos import images
+from demos.field_views import field_frames, read_field_views
+from demos.rlbench_axes import flip_axes
 from demos.unpickle import StoredDemo, StoredObservation, read_pickle
 from demos.writer import DESCRIPTIONS, LOW_DIM, VARIATION, episode_directory, write_episode
 from envs.interface import CameraView, Observation
@@ -142,12 +142,7 @@ class Episode:
         name = f"{range(len(self))[index]}.png"
         files = {kind: self._folder(camera, kind) / name for kind in ("rgb", "depth", "mask")}
         size = self.image_size
-        centre = intrinsics[:2, 2] / size[::-1]
-        if (centre < 0.25).any() or (centre > 0.75).any():
-            raise InputError(
-                f"{files['rgb']}: {size[0]}x{size[1]} pictures, but the camera's centre is at "
-                f"({intrinsics[0, 2]:g}, {intrinsics[1, 2]:g}): resized after recording; restore the originals"
-            )
+        images.check_centre(files["rgb"], intrinsics, size)
         return CameraView(
             rgb=images.read_rgb(files["rgb"], size),
             depth=images.read_depth(files["depth"], near, far, size),
@@ -175,7 +170,29 @@ class Episode:
             raise self._wrong(f"frame {index} has a calibration that is not finite for camera '{camera}'")
         return *flip_axes(intrinsics, extrinsics), float(near), float(far)
 
+    def field_views(self, index: int) -> list[CameraView]:
+        """The extra views of a frame, each with a calibration of its own (OpenCV axes, positive focal lengths).
+
+        Raises:
+            InputError: the frame has none (see `field_frames`), or they are incomplete or damaged.
+        """
+        return read_field_views(self.path, range(len(self))[index])
+
     # All frames
+
+    @cached_property
+    def field_frames(self) -> tuple[int, ...]:
+        """Numbers of the frames that have extra views; most episodes have none.
+
+        Raises:
+            InputError: views of a frame that the episode does not have.
+        """
+        frames = field_frames(self.path)
+        if frames and frames[-1] >= len(self):
+            raise InputError(
+                f"{self.path}: field views of frame {frames[-1]}, but {len(self)} frames; delete the episode"
+            )
+        return frames
 
     @cached_property
     def image_size(self) -> tuple[int, int]:
@@ -276,18 +293,3 @@ class Episode:
                     raise InputError(f"{self._folder(camera, kind)}: no pictures of this kind; restore them")
         self._masked = {camera for camera, kind in complete if kind == "mask"}
         return tuple(sorted(cameras))
-
-
-def flip_axes(intrinsics: np.ndarray, extrinsics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A pinhole with its negative focal lengths made positive by turning the camera's axes: the same rays.
-
-    Args:
-        intrinsics: [3, 3], extrinsics: [4, 4] camera to world, with RLBench's axes (or already OpenCV's: unchanged).
-
-    Returns:
-        intrinsics and T_world_camera with OpenCV's axes.
-    """
-    signs = np.where(np.diag(intrinsics)[:2] < 0, -1.0, 1.0)
-    upright = intrinsics.copy()
-    upright[[0, 1], [0, 1]] *= signs
-    return upright, extrinsics * [*signs, 1.0, 1.0]

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +19,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from demos import images
+from demos.field_views import write_field_views
+from demos.rlbench_axes import to_rlbench
 from demos.unpickle import StoredDemo, StoredObservation, dump_pickle
 from envs.interface import CameraView, Observation
 from manifield.errors import InputError
@@ -42,6 +44,8 @@ def write_episode(
     descriptions: list[str],
     variation: int,
     extra: dict[str, Any] | None = None,
+    field_views: Mapping[int, Sequence[CameraView]] | None = None,
+    depth_bits: int = 24,
 ) -> Path:
     """Write a demonstration; equal arguments give equal bytes.
 
@@ -53,6 +57,8 @@ def write_episode(
         variation: number of the variation.
         extra: facts for people and tools (JSON), kept in `manifield.json`, which RLBench ignores. `extra["seed"]`, if
             given, also makes the random state that RLBench stores.
+        field_views: views from elsewhere by the number of their frame, see `demos.field_views`.
+        depth_bits: how many of its 24 bits the depth of the cameras keeps, see `images.encode_depth`.
 
     Returns:
         `directory`.
@@ -71,7 +77,11 @@ def write_episode(
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary = directory.with_name(f"{UNFINISHED}{directory.name}-{uuid4().hex}")
         temporary.mkdir()
-        frames = _write_pictures(temporary, observations)
+        frames = _write_pictures(temporary, observations, depth_bits)
+        for frame, views in (field_views or {}).items():
+            if not 0 <= frame < len(frames):
+                raise InputError(f"field views of frame {frame}, but {len(frames)} frames")
+            write_field_views(temporary, frame, views)
         demo = StoredDemo()
         vars(demo).update(
             _observations=frames, random_seed=_random_state(extra.get("seed", 0)), variation_number=int(variation)
@@ -103,7 +113,7 @@ def remove_unfinished(directory: Path | str) -> int:
     return len(leftovers)
 
 
-def _write_pictures(directory: Path, observations: Iterable[Observation]) -> list[StoredObservation]:
+def _write_pictures(directory: Path, observations: Iterable[Observation], depth_bits: int) -> list[StoredObservation]:
     """Write every frame's pictures; return the frames without them, as RLBench pickles them."""
     frames: list[StoredObservation] = []
     layout: dict[str, tuple] = {}
@@ -113,7 +123,7 @@ def _write_pictures(directory: Path, observations: Iterable[Observation]) -> lis
         if current != layout or len({size for size, _ in current.values()}) > 1:
             raise InputError(f"frame {index} has {_words(current)}, but frame 0 has {_words(layout)}; record all alike")
         for camera, view in observation.cameras.items():
-            for kind, data in _encode(index, camera, view).items():
+            for kind, data in _encode(index, camera, view, depth_bits).items():
                 folder = directory / f"{camera}_{kind}"
                 folder.mkdir(exist_ok=True)
                 (folder / f"{index}.png").write_bytes(data)
@@ -123,15 +133,16 @@ def _write_pictures(directory: Path, observations: Iterable[Observation]) -> lis
     return frames
 
 
-def _encode(index: int, camera: str, view: CameraView) -> dict[str, bytes]:
+def _encode(index: int, camera: str, view: CameraView, depth_bits: int) -> dict[str, bytes]:
     """PNG files of a picture by kind."""
     try:
         pictures = {
             "rgb": images.encode_rgb(view.rgb),
-            "depth": images.encode_depth(view.depth, view.near, view.far),
+            "depth": images.encode_depth(view.depth, view.near, view.far, depth_bits),
         }
         if view.mask is not None:
-            pictures["mask"] = images.encode_mask(view.mask)
+            # -1, nothing, has no place in the format: the largest id stands for it.
+            pictures["mask"] = images.encode_mask(np.where(view.mask == -1, images.DEPTH_STEPS, view.mask))
     except InputError as error:
         raise InputError(f"frame {index}, camera '{camera}': {error}") from None
     return pictures
@@ -192,12 +203,13 @@ def _stored(index: int, observation: Observation) -> StoredObservation:
 
 
 def _calibration(index: int, camera: str, view: CameraView) -> dict[str, Any]:
-    """RLBench's description of a camera: x left and y up, so the focal lengths turn negative (`store.flip_axes`)."""
-    intrinsics = _numbers(index, f"{camera} intrinsics", view.intrinsics, 9).reshape(3, 3)
-    intrinsics[[0, 1], [0, 1]] *= -1.0
-    extrinsics = _numbers(index, f"{camera} T_world_camera", view.T_world_camera, 16).reshape(4, 4)
+    """RLBench's description of a camera."""
+    intrinsics, extrinsics = to_rlbench(
+        _numbers(index, f"{camera} intrinsics", view.intrinsics, 9).reshape(3, 3),
+        _numbers(index, f"{camera} T_world_camera", view.T_world_camera, 16).reshape(4, 4),
+    )
     values = {
-        "extrinsics": extrinsics * [-1.0, -1.0, 1.0, 1.0],
+        "extrinsics": extrinsics,
         "intrinsics": intrinsics,
         "near": float(view.near),
         "far": float(view.far),

@@ -276,6 +276,17 @@ def leaves(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield key, value
 
 
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Every dotted key whose value differs between two configs, as "key=before, not now"."""
+    old, new, absent = dict(leaves(before)), dict(leaves(now)), object()
+    texts = []
+    for key in dict.fromkeys([*old, *new]):
+        if old.get(key, absent) != new.get(key, absent):
+            given, wanted = (show(config[key]) if key in config else "absent" for config in (old, new))
+            texts.append(f"{key}={given}, not {wanted}")
+    return texts
+
+
 def show(value: Any) -> str:
     """A value as one would write it on the command line."""
     if value is None or isinstance(value, bool):

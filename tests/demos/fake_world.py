@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from envs.interface import Action, CameraView, Environment, NoExpert, Observation, Outcome, Recorder, Start
+from envs.interface import Action, CameraView, Environment, NoExpert, Observation, Outcome, Recorder, Start, Viewpoint
 from manifield.errors import choose
 
 TASKS = ("alpha", "beta")
@@ -19,12 +20,16 @@ class FakeWorld(Environment):
     """Everything is drawn from the seed.
 
     fail: share of the scenes in which something goes wrong, each time something else. delay: seconds a frame.
-    die: a worker that records task "beta" exits at once.
+    die: workers that record task "beta" exit at once: "always", or once for each file in the folder of that name, which
+    they delete. sliding: the last action ends in motion.
     """
 
-    def __init__(self, task: str, fail: float = 0.0, delay: float = 0.0, die: bool = False) -> None:
+    def __init__(
+        self, task: str, fail: float = 0.0, delay: float = 0.0, die: str | None = None, sliding: bool = False
+    ) -> None:
         choose(task, TASKS, "task")
         self.task, self.cameras, self.fail, self.delay, self.die = task, ("front",), fail, delay, die
+        self.sliding = sliding
         self.closed = False
 
     def variation_count(self) -> int:
@@ -32,8 +37,13 @@ class FakeWorld(Environment):
 
     def reset(self, seed: int, variation: int) -> Start:
         if self.die and self.task == "beta":
-            os._exit(9)
+            tokens = [] if self.die == "always" else sorted(Path(self.die).iterdir())
+            if tokens or self.die == "always":
+                for token in tokens[:1]:
+                    token.unlink()
+                os._exit(9)
         self.rng = np.random.default_rng(seed)
+        self.time = 0
         self.trouble = None
         if self.rng.random() < self.fail:
             self.trouble = self.rng.choice(["no expert", "unreachable", "not solved", "restless"])
@@ -43,8 +53,10 @@ class FakeWorld(Environment):
     def step(self, action: Action, record: Recorder | None = None) -> Outcome:
         if self.trouble == "unreachable":
             return Outcome(self.observe(), False, "unreachable")
-        for speed in [1.0] * MOVING + [0.15 if self.trouble == "restless" else 0.0] * RESTING:
+        last = 1.0 if self.sliding and not action.gripper_open else 0.0
+        for speed in [1.0] * MOVING + [0.15 if self.trouble == "restless" else last] * RESTING:
             self.speed = speed
+            self.time += 1
             time.sleep(self.delay)
             if record is not None:
                 record(self.observe())
@@ -64,6 +76,18 @@ class FakeWorld(Environment):
             ignore_collisions=False,
         )
 
+    def draw(self, viewpoints: Sequence[Viewpoint]) -> list[CameraView]:
+        """Pictures that tell the time: all pixels are the number of frames since the start."""
+        views = []
+        for viewpoint in viewpoints:
+            intrinsics = np.array([[9.0, 0.0, 1.5], [0.0, 9.0, 1.5], [0.0, 0.0, 1.0]])
+            picture = np.full((viewpoint.size, viewpoint.size, 3), self.time, np.uint8)
+            depth = np.full(picture.shape[:2], 2.0, np.float32)
+            views.append(
+                CameraView(picture, depth, intrinsics, viewpoint.T_world_camera, viewpoint.near, viewpoint.far)
+            )
+        return views
+
     def expert(self) -> Iterator[Action]:
         if self.trouble == "no expert":
             raise NoExpert("cannot see a way")
@@ -72,3 +96,9 @@ class FakeWorld(Environment):
 
     def close(self) -> None:
         self.closed = True
+
+
+class BlindWorld(FakeWorld):
+    """A world that, like a real one, cannot be drawn from elsewhere."""
+
+    draw = Environment.draw

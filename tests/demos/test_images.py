@@ -49,6 +49,19 @@ def test_depth_is_kept_within_half_a_step(tmp_path: Path, share: np.ndarray, nea
     np.testing.assert_allclose(images.read_depth(path, near, far), depth, rtol=0, atol=half_step + rounding)
 
 
+@few
+@given(arrays(np.float32, shapes, elements=st.floats(0.03125, 4.5, width=32)), st.integers(12, 24))
+def test_depth_of_fewer_bits(tmp_path: Path, depth: np.ndarray, bits: int) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(images.encode_depth(depth, 0.01, 4.5, bits))
+    # Half a step, or a whole one at the far end, where the last step is cut off.
+    step = 4.49 / (2**24 - 1) * 2 ** (24 - bits)
+    error = np.abs(images.read_depth(path, 0.01, 4.5) - depth)
+    assert (error <= np.where(depth > 4.5 - step, 1.0, 0.5) * step + np.spacing(np.float32(4.5))).all()
+    steps = images.read_rgb(path).astype(int) @ [65536, 256, 1]
+    assert ((steps % 2 ** (24 - bits) == 0) | (steps == 2**24 - 1)).all()
+
+
 def test_stored_depth_is_a_fixed_point(tmp_path: Path) -> None:
     first, second = tmp_path / "first.png", tmp_path / "second.png"
     first.write_bytes(images.encode_rgb(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickletools
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from demos.store import episode_directory, find_episodes, open_episode, write_episode
+from demos.unpickle import read_pickle
 from demos.writer import remove_unfinished
 from manifield.errors import InputError
 
@@ -46,7 +48,7 @@ def with_view(frame, **fields):
     ("second", "message"),
     [
         (lambda f: with_view(f, depth=np.full((8, 8), np.nan)), "frame 1, camera 'wrist': depth is nan"),
-        (lambda f: with_view(f, mask=np.full((8, 8), -1)), "frame 1, camera 'wrist': a mask's ids"),
+        (lambda f: with_view(f, mask=np.full((8, 8), -2)), "frame 1, camera 'wrist': a mask's ids"),
         (lambda f: with_view(f, mask=None), "frame 1 has front 8x8 with mask, wrist 8x8, but frame 0"),
         (lambda f: with_view(f, depth=np.ones((4, 4))), "frame 1, camera 'wrist': colour, depth and mask differ"),
         (lambda f: with_view(f, rgb=np.zeros((8, 8, 3))), "frame 1, camera 'wrist': a picture must be"),
@@ -67,6 +69,78 @@ def test_frames_that_do_not_fit_are_refused_and_leave_nothing(
         write_episode(path, [observation(0), second(observation(1))], ["do"], 0)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert left_behind(path.parent) == []
+
+
+RLBENCH_OBSERVATION = {
+    **{
+        f"{camera}_{kind}": None
+        for camera in ("left_shoulder", "right_shoulder", "overhead", "wrist", "front")
+        for kind in ("rgb", "depth", "mask", "point_cloud")
+    },
+    "joint_velocities": (7,),
+    "joint_positions": (7,),
+    "joint_forces": (7,),
+    "gripper_open": float,
+    "gripper_pose": (7,),
+    "gripper_matrix": (4, 4),
+    "gripper_joint_positions": (2,),
+    "gripper_touch_forces": (6,),
+    "task_low_dim_state": (5,),
+    "ignore_collisions": (),
+    "misc": dict,
+}
+CALIBRATION = {"extrinsics": (4, 4), "intrinsics": (3, 3), "near": float, "far": float}
+
+
+def kind_of(value: object) -> object:
+    """Shape of an array of 64-bit floats, else None or the type."""
+    if isinstance(value, np.ndarray):
+        assert value.dtype == np.float64 and value.flags.c_contiguous
+        return value.shape
+    return None if value is None else type(value)
+
+
+def test_the_layout_is_rlbench_s(tmp_path: Path, observation) -> None:
+    """Names, order, types: whoever reads the files by RLBench's classes finds what RLBench would have written."""
+    path = write_episode(tmp_path / "episode0", [observation(0), observation(1)], ["do"], 3, {"seed": 4})
+    names = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+    assert names == {"low_dim_obs.pkl", "variation_number.pkl", "variation_descriptions.pkl", "manifield.json"} | {
+        f"{camera}_{kind}/{index}.png"
+        for camera in ("front", "wrist")
+        for kind in ("rgb", "depth", "mask")
+        for index in range(2)
+    }
+    demo = read_pickle(path / "low_dim_obs.pkl")
+    assert list(vars(demo)) == ["_observations", "random_seed", "variation_number"]
+    assert demo.variation_number == 3 == read_pickle(path / "variation_number.pkl")
+    name, keys, *rest = demo.random_seed
+    assert (name, keys.dtype, keys.shape) == ("MT19937", np.uint32, (624,))
+    assert [type(value) for value in rest] == [int, int, float]
+    np.random.RandomState().set_state(demo.random_seed)
+    for frame in demo._observations:
+        fields = vars(frame)
+        assert list(fields) == list(RLBENCH_OBSERVATION)
+        assert {field: kind_of(value) for field, value in fields.items()} == RLBENCH_OBSERVATION
+        wanted = {f"{camera}_camera_{key}": kind for camera in ("front", "wrist") for key, kind in CALIBRATION.items()}
+        assert {key: kind_of(value) for key, value in frame.misc.items()} == wanted
+    globals_named = {
+        f"{argument}"
+        for op, argument, _ in pickletools.genops((path / "low_dim_obs.pkl").read_bytes())
+        if op.name == "GLOBAL"
+    }
+    assert not globals_named, "protocol 4 names classes by STACK_GLOBAL"
+    for file in path.rglob("*.png"):
+        data = file.read_bytes()
+        assert data[:8] == b"\x89PNG\r\n\x1a\n" and data[24:29] == b"\x08\x02\x00\x00\x00", (
+            "8 bits, RGB, not interlaced"
+        )
+
+
+def test_a_mask_of_nothing_is_kept_apart_from_every_thing(tmp_path: Path, observation) -> None:
+    frame = observation(0)
+    frame.cameras["wrist"].mask[2:4] = -1
+    read = open_episode(write_episode(tmp_path / "episode0", [frame], ["do"], 0)).observation(0).cameras["wrist"].mask
+    assert (read[2:4] == 2**24 - 1).all() and (read[4:] == frame.cameras["wrist"].mask[4:]).all()
 
 
 def test_empty_episodes_are_refused(tmp_path: Path, observation) -> None:

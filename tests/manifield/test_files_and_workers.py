@@ -1,15 +1,20 @@
 """Whole files, one writer at a time, and workers that stop."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 import pytest
 
 from manifield.errors import InputError, within
 from manifield.files import only_writer, write_whole
+from manifield.ray_crew import RayCrew, connect
 from manifield.workers import Stopped, results
+
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra `ray`")
 
 
 def test_write_whole_replaces_and_leaves_no_draft(tmp_path):
@@ -83,3 +88,101 @@ def test_workers_die_with_a_killed_parent(tmp_path):
     while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+
+
+class Mortal:
+    """Squares numbers, but kills its process over a negative one: once if `once`, else every time."""
+
+    def __init__(self, folder, once):
+        self.folder, self.once = folder, once
+
+    def __call__(self, job, stopping):
+        if job < 0 and not (self.once and (self.folder / str(job)).exists()):
+            (self.folder / str(job)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if job == 0:
+            raise InputError("nothing to square")
+        return job * job
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module", params=[None, pytest.param("local", marks=needs_ray)])
+def cluster(request):
+    """No cluster, or Ray's workers here, started once: it takes seconds."""
+    if request.param is None:
+        yield None
+        return
+    import ray
+
+    RayCrew(Squares(), request.param, 2)
+    yield request.param
+    ray.shutdown()
+
+
+def test_the_job_of_a_dead_worker_is_done_by_another(tmp_path, cluster):
+    jobs = [1, -2, 3, -4, 5, 6]
+    assert sorted(results(Mortal(tmp_path, once=True), jobs, 2, cluster)) == [1, 4, 9, 16, 25, 36]
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_job_that_kills_every_worker_is_named_and_the_others_are_done(tmp_path):
+    done = []
+    with pytest.raises(InputError, match=r"3 worker processes died of the same job, -2 .*run the same command again"):
+        for result in results(Mortal(tmp_path, once=False), [1, 3, 5, -2], 2):
+            done.append(result)
+    assert sorted(done) == [1, 9, 25]
+
+
+def test_errors_of_workers_come_through(tmp_path, cluster):
+    with pytest.raises(InputError) as caught:
+        list(results(Mortal(tmp_path, once=True), [0, 1, 2], 2, cluster))
+    assert str(caught.value) == "nothing to square"
+    assert "in __call__" in caught.value.__notes__[0], "where it happened is told to those who look for it"
+
+
+class Odd(Exception):
+    """Cannot be unpickled."""
+
+    def __init__(self, a, b):
+        super().__init__("odd")
+
+
+class Raising:
+    def __call__(self, job, stopping):
+        raise Odd(1, 2)
+
+    def close(self):
+        pass
+
+
+def test_errors_that_cannot_travel_are_told():
+    with pytest.raises(RuntimeError, match="raise Odd"):
+        list(results(Raising(), [1, 2], 2))
+
+
+@needs_ray
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("nonsense", r"cluster=nonsense: give local, auto, HOST:PORT"),
+        ("127.0.0.1:1", r"cluster=127\.0\.0\.1:1: no Ray cluster answers there \(.*refused"),
+        ("ray://127.0.0.1:1", r"no Ray cluster answers there \(.*refused"),
+    ],
+)
+def test_a_cluster_that_is_not_there(address, message):
+    with pytest.raises(InputError, match=message) as caught:
+        connect(address, 2)
+    assert "\n" not in str(caught.value)
+
+
+def test_ray_is_asked_for_when_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    with pytest.raises(InputError, match=r"cluster=local needs Ray: pip install -e '\.\[ray\]'"):
+        list(results(Squares(), [1, 2], 2, "local"))
+
+
+def test_ray_is_not_imported_unasked():
+    code = "import sys, demos.collect, manifield.workers; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=os.getcwd()).returncode == 0
