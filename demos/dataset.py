@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from torch.utils.data import Dataset
 
-from demos.store import Episode, find_episodes, open_episode
+from demos.store import Episode, open_episode, select_episodes
 from demos.transitions import Conventions, Transition, low_dim_state, make_transitions
 from envs.interface import Observation
 from manifield.errors import InputError
@@ -126,15 +126,7 @@ class KeyframeDataset(Dataset[Sample]):
         Raises:
             InputError: there is no such folder, task or episode.
         """
-        tasks = [tasks] if isinstance(tasks, str) else tasks
-        paths = [p for task in tasks for p in find_episodes(root, task)] if tasks else find_episodes(root)
-        if select is not None:
-            wanted = {select} if isinstance(select, int) else set(select)
-            there = {int(p.name.removeprefix("episode")) for p in paths}
-            if not wanted <= there:
-                missing = ", ".join(map(str, sorted(wanted - there)))
-                raise InputError(f"select: '{root}' has no episode {missing}, only {min(there)} to {max(there)}")
-            paths = [p for p in paths if int(p.name.removeprefix("episode")) in wanted]
+        paths = select_episodes(root, tasks, select)
         return cls([open_episode(p) for p in paths], sight, conventions, cache)
 
     def __len__(self) -> int:

@@ -9,7 +9,7 @@ ROOT/TASK/all_variations/episodes/episodeN/     (or ROOT/TASK/variationV/episode
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from demos.writer import DESCRIPTIONS, LOW_DIM, VARIATION, episode_directory, wr
 from envs.interface import CameraView, Observation
 from manifield.errors import InputError, choose
 
-__all__ = ["Episode", "episode_directory", "find_episodes", "open_episode", "write_episode"]
+__all__ = ["Episode", "episode_directory", "find_episodes", "open_episode", "select_episodes", "write_episode"]
 
 EXPECTED = "ROOT/TASK/all_variations/episodes/episodeN"
 
@@ -54,6 +54,26 @@ def find_episodes(root: Path | str, task: str | None = None) -> list[Path]:
         choose(task, {path.parents[2].name for path in found}, f"task in {root}")
         found = [path for path in found if path.parents[2].name == task]
     return sorted(found, key=lambda path: [_natural(part) for part in path.relative_to(root).parts])
+
+
+def select_episodes(
+    root: Path | str, tasks: Sequence[str] | str | None = None, select: Sequence[int] | int | None = None
+) -> list[Path]:
+    """Folders of all episodes below `root`, or of some tasks', or of those with some numbers (episodeN).
+
+    Raises:
+        InputError: there is no such folder, task or episode.
+    """
+    tasks = [tasks] if isinstance(tasks, str) else tasks
+    paths = [path for task in tasks for path in find_episodes(root, task)] if tasks else find_episodes(root)
+    if select is None:
+        return paths
+    wanted = {select} if isinstance(select, int) else set(select)
+    numbers = [int(path.name.removeprefix("episode")) for path in paths]
+    if not wanted <= set(numbers):
+        missing = ", ".join(map(str, sorted(wanted - set(numbers))))
+        raise InputError(f"select: '{root}' has no episode {missing}, only {min(numbers)} to {max(numbers)}")
+    return [path for path, number in zip(paths, numbers, strict=True) if number in wanted]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # one file configs/VERB.yaml.
 VERBS: dict[str, tuple[str, str]] = {
     "collect": ("record demonstrations of the expert in simulation", "demos.collect:run"),
+    "features": ("let a 2D foundation model look at the data, for the neural field", "demos.extract_features:run"),
     "train": ("train a policy on demonstrations, recorded here or by RLBench", "agents.training:run"),
     "evaluate": ("measure a policy: unseen episodes in simulation, or held-back recordings", "agents.evaluation:run"),
     "report": ("write a run's results as one self-contained HTML page", "agents.report.page:run"),

@@ -11,11 +11,11 @@ from pathlib import Path
 from manifield.errors import InputError
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that is there either as it was or as it shall be, never in between."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file (text as UTF-8) that is there either as it was or as it shall be, never in between."""
     draft = path.with_name(f".{path.name}.writing")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with draft.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)

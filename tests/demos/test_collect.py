@@ -321,7 +321,8 @@ def test_numbers_that_mean_nothing(tmp_path: Path, changes: dict, message: str) 
 def test_other_settings_do_not_mix(tmp_path: Path) -> None:
     run(settings(tmp_path, episodes=1))
     for changed in (settings(tmp_path, seed=5), settings(tmp_path, {"fail": 0.1})):
-        with pytest.raises(InputError, match=r"alpha: was recorded with (seed=0, not 5|env.fail=absent, not 0.1); choose another folder"):
+        told = r"alpha: was recorded with (seed=0, not 5|env.fail=absent, not 0.1); choose another folder"
+        with pytest.raises(InputError, match=told):
             run(changed)
 
 
