@@ -3,9 +3,9 @@
     depth   d = (R * 65536 + G * 256 + B) / (2^24 - 1); metres = near + d * (far - near)
     mask    id = R + G * 256 + B * 65536
 
-Compression level 6 with zlib's default strategy; `tests/benchmarks/benchmark_storage.py` measures the alternatives:
-level 4 makes files 5 to 10 % larger and takes 0.6 to 0.7 of the time, level 9 makes them 5 to 8 % smaller and takes
-five to seven times as long. PNG's filters are left to Pillow, which chooses one per row: no fixed one does better.
+Compression level 5 with zlib's default strategy; `tests/benchmarks/benchmark_storage.py` measures the alternatives:
+level 6 makes files 2 to 5 % smaller and takes 1.4 times as long, level 9 makes them 8 to 12 % smaller and takes seven
+to nine times as long. PNG's filters are left to Pillow, which chooses one per row: no fixed one does better.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image
 
 from manifield.errors import InputError
 
-COMPRESSION = {"compress_level": 6, "compress_type": 0}
+COMPRESSION = {"compress_level": 5, "compress_type": 0}
 DEPTH_STEPS = 2**24 - 1
 MENDING = "restore it from its source or delete the episode"
 
