@@ -4,7 +4,7 @@
     EPISODE/nerf_data/T/depths/V.png    depth, 0.01 to 10 m
     EPISODE/nerf_data/T/poses/V.txt     camera to world, 4 rows; an empty line; intrinsics, 3 rows; RLBench's axes
 
-Depth is written with 16 of its 24 bits, exact to 0.08 mm: the other 8 would more than double its size.
+Depth is written with 15 of its 24 bits, exact to 0.15 mm: the other 9 would more than double its size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from manifield.errors import InputError
 
 FOLDER = "nerf_data"
 NEAR, FAR = 0.01, 10.0
-DEPTH_BITS = 16
+DEPTH_BITS = 15
 SUFFIXES = {"images": ".png", "depths": ".png", "poses": ".txt"}
 MENDING = "restore the files or delete the folder"
 
