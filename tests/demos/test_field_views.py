@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from demos import images
-from demos.field_views import write_field_views
+from demos.field_views import DEPTH_BITS, write_field_views
 from demos.keyframes import find_keyframes
 from demos.record import record_episode
 from demos.store import open_episode, write_episode
@@ -127,7 +127,7 @@ def test_what_is_recorded_is_read(recorded) -> None:
         assert len(read) == len(drawn) == 6
         for ours, theirs in zip(read, drawn, strict=True):
             np.testing.assert_array_equal(ours.rgb, theirs.rgb)
-            np.testing.assert_allclose(ours.depth, theirs.depth, atol=0.5 * 9.99 / 2**16 + 1e-6)
+            np.testing.assert_allclose(ours.depth, theirs.depth, atol=0.5 * 9.99 / 2**DEPTH_BITS + 1e-6)
             np.testing.assert_allclose(ours.T_world_camera, theirs.T_world_camera, atol=1e-9)
             np.testing.assert_allclose(ours.intrinsics, theirs.intrinsics, atol=1e-7)
             assert (np.diag(ours.intrinsics) > 0).all()
@@ -232,7 +232,7 @@ def test_files_are_those_of_gnfactor(tmp_path: Path) -> None:
     theirs = back_project(view.depth, intrinsics, extrinsics)
     np.testing.assert_allclose(theirs, back_project(view.depth, view.intrinsics, view.T_world_camera), atol=1e-6)
     stored = images.read_rgb(tmp_path / "nerf_data/12/depths/0.png").astype(int) @ [65536, 256, 1] / (2**24 - 1)
-    np.testing.assert_allclose(0.01 + stored * 9.99, view.depth, atol=1e-4)
+    np.testing.assert_allclose(0.01 + stored * 9.99, view.depth, atol=0.5 * 9.99 / 2**DEPTH_BITS + 1e-6)
 
 
 def gnfactor_pose(path: Path) -> None:
