@@ -2,10 +2,11 @@
 
     python -m tests.benchmarks.benchmark_threads
 
-Two processes each train a small 3D network with all cores' threads, first with OpenMP's default waiting, then with
-OMP_WAIT_POLICY=PASSIVE, which `manifield` sets. Printed are steps per second and the ratio within this run. On two
-cores that other jobs were using too: default 1.4 steps/s each, passive 7.6 to 11 (5 to 8 times); one process alone on
-such a busy machine: 2.9 to 5.3 against 11.7.
+One process, then two, train a small 3D network with all cores' threads, with OpenMP's default waiting and with
+OMP_WAIT_POLICY=PASSIVE; printed are steps per second and the ratio within this run. Seen on two cores that other jobs
+were using too: one process 2.7 against 8.6, two processes 1.6 against 28.5 each. On an idle machine it is the other way
+round: the laptop's agent trained at 2.3 steps/s by default and at 1.35 with threads that sleep. So Manifield leaves the
+default, and whoever shares a machine sets OMP_WAIT_POLICY=PASSIVE.
 """
 
 from __future__ import annotations
