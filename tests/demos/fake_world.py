@@ -19,16 +19,16 @@ MOVING, RESTING = 6, 2  # frames an action
 class FakeWorld(Environment):
     """Everything is drawn from the seed.
 
-    fail: share of the scenes in which something goes wrong, each time something else. delay: seconds a frame.
+    fail: share of the scenes in which something goes wrong, each time something else.
     die: workers that record task "beta" exit at once: "always", or once for each file in the folder of that name, which
-    they delete. sliding: the last action ends in motion.
+    they delete. sliding: the last action ends in motion. A frame takes as many seconds as the environment variable
+    FAKE_WORLD_DELAY says.
     """
 
-    def __init__(
-        self, task: str, fail: float = 0.0, delay: float = 0.0, die: str | None = None, sliding: bool = False
-    ) -> None:
+    def __init__(self, task: str, fail: float = 0.0, die: str | None = None, sliding: bool = False) -> None:
         choose(task, TASKS, "task")
-        self.task, self.cameras, self.fail, self.delay, self.die = task, ("front",), fail, delay, die
+        self.task, self.cameras, self.fail, self.die = task, ("front",), fail, die
+        self.delay = float(os.environ.get("FAKE_WORLD_DELAY", "0"))
         self.sliding = sliding
         self.closed = False
 
