@@ -153,6 +153,8 @@ def start(data: Path, **changes: Any) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Started in a shell's background, tests inherit that SIGINT is ignored, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
