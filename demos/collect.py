@@ -18,7 +18,7 @@ from demos.viewpoints import FieldViewPlan
 from demos.writer import episode_directory, remove_unfinished, write_episode
 from envs.interface import Environment
 from envs.make import make_environment
-from manifield.errors import InputError, choose, within
+from manifield.errors import InputError, choose, distinct, within
 from manifield.files import only_writer
 from manifield.progress import Progress
 from manifield.workers import results
@@ -86,8 +86,7 @@ def run(config: DictConfig) -> int:
 
 def _check_tasks(config: DictConfig) -> list[str]:
     tasks = [str(task) for task in config.tasks]
-    if not tasks or len(set(tasks)) < len(tasks):
-        raise InputError(f"tasks={tasks}: give at least one task, each once".replace("'", ""))
+    distinct(tasks, "tasks")
     within(config, episodes=(1, 10**6), workers=(1, 256), attempts=(1, ATTEMPTS_PER_EPISODE), seed=(0, 2**63))
     within(config, depth_bits=(12, 24))
     return tasks

@@ -34,7 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("measure a policy: unseen episodes in simulation, or held-back recordings", "agents.evaluation:run"),
     "report": ("write a run's results as one self-contained HTML page", "agents.report.page:run"),
     "view": ("look at demonstrations and rollouts in 3D, in the browser", "demos.view.server:run"),
-    "demo": ("all of the above in a row, on two cores in less than 20 minutes", "agents.demo:run"),
+    "demo": ("collect, train, evaluate and report in a row, for two cores", "agents.demo:run"),
 }
 
 FLAGS = ("--help", "--print-config", "--traceback", "--version")
@@ -100,7 +100,7 @@ def _run(words: list[str]) -> int:
         print(overview())
         return 0
     verb, keys = words[0], words[1:]
-    summary, target = VERBS[choose(verb, VERBS, "verb")]
+    summary, _ = VERBS[choose(verb, VERBS, "verb")]
     if "--help" in flags:
         from manifield.help import verb_help
 

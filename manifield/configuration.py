@@ -19,8 +19,9 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, QuotedString
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
+from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -274,6 +275,23 @@ def leaves(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from leaves({str(index): x for index, x in enumerate(value)}, key)
         else:
             yield key, value
+
+
+def make(config: Mapping[str, Any] | DictConfig, **arguments: Any) -> Any:
+    """The thing that a config with `_target_` describes, made with further arguments.
+
+    Raises:
+        InputError, ModuleNotFoundError: what making it raised, freed from Hydra's wrapping.
+    """
+    try:
+        return instantiate(config, **arguments, _convert_="all")
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, InputError | ModuleNotFoundError):
+                raise cause from None
+            cause = cause.__cause__
+        raise
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -53,7 +53,6 @@ class MujocoEnvironment(Environment):
         self._unseen = Unseen(unseen, task)
         self.cameras = tuple(cameras)
         self._mounts = {**RLBENCH_CAMERAS, **(extra_cameras or {})}
-        self._scene_mounts = {**self._mounts, _ANYWHERE: CameraMount(np.eye(4), 45.0, far=np.inf)}
         for name in self.cameras:
             choose(name, self._mounts, "camera")
         self._renderer = Renderer(image_size, with_masks)
@@ -81,7 +80,7 @@ class MujocoEnvironment(Environment):
         if self._task.watches:
             self._simulation.watchers.append(self._task.watch)
         self._planner = Planner(self._simulation)
-        for renderer in {self._renderer: None, **dict.fromkeys(self._drawers.values())}:
+        for renderer in dict.fromkeys([self._renderer, *self._drawers.values()]):
             renderer.load(self._simulation, self._scene_mounts)
         self._ignore_collisions = False
         return Start(self.observe(), list(self._task.descriptions), variation)

@@ -21,10 +21,9 @@ from urllib.request import getproxies
 import numpy as np
 import torch
 import torch.nn.functional as F
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from torch import Tensor, nn
 
+from manifield.configuration import make
 from manifield.errors import InputError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -98,15 +97,7 @@ def make_teacher(config: Mapping[str, Any]) -> Teacher:
     Raises:
         InputError: a wrong setting, weights that are missing or not the right ones, a package that is not installed.
     """
-    try:
-        teacher: Teacher = instantiate(config, _convert_="all")
-    except InstantiationException as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, InputError | ModuleNotFoundError):
-                raise cause from None
-            cause = cause.__cause__
-        raise
+    teacher: Teacher = make(config)
     return teacher
 
 

@@ -20,19 +20,11 @@ from demos.collect import Recorder, run
 from demos.store import episode_directory, find_episodes, open_episode, write_episode
 from envs.make import make_environment
 from envs.seeds import episode_variation
+from manifield.configuration import compose
 from manifield.errors import InputError
 
 HERE = Path(__file__).resolve().parent
-FIELD_VIEWS = {
-    "count": 0,
-    "frames": "keyframes",
-    "layout": "arc",
-    "arc": 200.0,
-    "radius": 1.3,
-    "height": [1.0, 1.9],
-    "fov": [45.0, 60.0],
-    "image_size": 4,
-}
+FIELD_VIEWS = OmegaConf.to_container(compose("collect").field_views) | {"image_size": 4}
 
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra `ray`")
@@ -310,7 +302,7 @@ def test_unknown_task_is_refused_before_anything_is_recorded(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tasks": []}, "at least one task"),
+        ({"tasks": []}, "tasks=\\[\\]: give at least one"),
         ({"tasks": ["alpha", "alpha"]}, "each once"),
         ({"episodes": 0}, "episodes=0"),
         ({"workers": 0}, "workers=0"),

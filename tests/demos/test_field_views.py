@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from demos import images
 from demos.field_views import DEPTH_BITS, write_field_views
@@ -16,19 +17,11 @@ from demos.store import open_episode, write_episode
 from demos.viewpoints import TARGET, FieldViewPlan
 from envs.interface import CameraView
 from envs.mujoco.environment import MujocoEnvironment
+from manifield.configuration import compose
 from manifield.errors import InputError
 from perception.cameras import back_project, intrinsics_from_fov, look_at, project
 
-CONFIG = {
-    "count": 20,
-    "frames": "keyframes",
-    "layout": "arc",
-    "arc": 200.0,
-    "radius": 1.3,
-    "height": [1.0, 1.9],
-    "fov": [45.0, 60.0],
-    "image_size": 128,
-}
+CONFIG = OmegaConf.to_container(compose("collect").field_views) | {"count": 20}
 
 
 def plan(**changes) -> FieldViewPlan:
