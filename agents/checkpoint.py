@@ -1,7 +1,8 @@
 """Checkpoints: one folder each, safe to load from anyone (safetensors and JSON, no code), written whole or not at all.
 
 RUN/checkpoints/step_000400/
-    model.safetensors      weights
+    model.safetensors      weights of the policy
+    field.safetensors      weights of the neural field over its volumes, if it was trained with one
     agent.json             agent config, language encoder's identity, cameras, tasks, training config, versions
     training.safetensors   optimiser state, to go on from here
 """
@@ -16,20 +17,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.config import AgentConfig
 from agents.policy import Policy
+from agents.scene_field import SceneField, SceneFieldConfig
 from manifield.errors import InputError
 from perception.language import LanguageEncoder, make_language_encoder
 
 NAME = re.compile(r"step_(\d+)$")
+POLICY_FILE, FIELD_FILE = "model.safetensors", "field.safetensors"
 
 
 def save_checkpoint(
-    run: Path, step: int, policy: Policy, meta: dict[str, Any], optimiser: torch.optim.Optimizer | None, keep: int = 2
+    run: Path,
+    step: int,
+    policy: Policy,
+    meta: dict[str, Any],
+    optimiser: torch.optim.Optimizer | None,
+    keep: int = 2,
+    field: SceneField | None = None,
 ) -> Path:
     """Write RUN/checkpoints/step_N and forget all but the `keep` newest. The folder appears complete or not at all."""
     folder = run / "checkpoints"
@@ -38,7 +47,9 @@ def save_checkpoint(
         shutil.rmtree(leftover)
     final, draft = folder / f"step_{step:06d}", folder / f".writing_{step:06d}"
     draft.mkdir()
-    save_file({k: v.contiguous() for k, v in policy.state_dict().items()}, draft / "model.safetensors")
+    save_file({k: v.contiguous() for k, v in policy.state_dict().items()}, draft / POLICY_FILE)
+    if field is not None:
+        save_file({k: v.contiguous() for k, v in field.state_dict().items()}, draft / FIELD_FILE)
     if optimiser is not None:
         save_file(_flatten(optimiser), draft / "training.safetensors")
     description = {"step": step, "agent": policy.config.to_mapping(), **meta}
@@ -117,11 +128,32 @@ def load_policy(checkpoint: Path, untrained: bool = False) -> tuple[Policy, Lang
     return policy.eval(), language, meta
 
 
-def load_weights(policy: Policy, checkpoint: Path) -> None:
-    """Read model.safetensors into a policy of the same config."""
-    path = checkpoint / "model.safetensors"
+def load_field(checkpoint: Path, policy: Policy, words: int) -> SceneField | None:
+    """The field that the policy was trained with, or None. words: channels of a language token.
+
+    Raises:
+        InputError: as `load_policy`.
+    """
+    config = SceneFieldConfig.from_mapping(load_meta(checkpoint)["config"].get("field"))
+    if config is None:
+        return None
+    path = checkpoint / FIELD_FILE
     try:
-        policy.load_state_dict(load_file(path))
+        with safe_open(path, framework="pt") as content:
+            picture = content.get_slice("mean_picture").get_shape()
+            features = content.get_slice("mean_feature").get_shape()[0]
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({error}): choose another checkpoint") from error
+    field = SceneField(config, policy.config, words, features, (picture[0], picture[1]))
+    load_weights(field, checkpoint, FIELD_FILE)
+    return field.eval()
+
+
+def load_weights(module: nn.Module, checkpoint: Path, name: str = POLICY_FILE) -> None:
+    """Read a checkpoint's file of weights into a policy or a field of the same config."""
+    path = checkpoint / name
+    try:
+        module.load_state_dict(load_file(path))
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read ({error}): choose another checkpoint") from error
     except RuntimeError as error:

@@ -30,7 +30,8 @@ class StageConfig:
     whole box. jitter: how far (metres, uniform, per axis) training moves the crop off the true position.
     points: channels that a network on the points writes into a cell, of which `matches` are colour-word products;
     0 points for PerAct's 10 hand-made channels. widths: U-Net channels per level, one level for PerAct's plain encoder.
-    channels: of the deep volume. patch: cells per token edge. perceiver: null for none.
+    skips: the U-Net's skip connections. channels: of the deep volume. patch: cells per token edge.
+    perceiver: null for none.
     """
 
     shape: tuple[int, int, int]
@@ -39,6 +40,7 @@ class StageConfig:
     points: int = 0
     matches: int = 0
     widths: tuple[int, ...] = (32, 64)
+    skips: bool = True
     channels: int = 32
     patch: int = 2
     perceiver: PerceiverConfig | None = None
@@ -87,13 +89,13 @@ class AgentConfig:
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> AgentConfig:
         """Build from a plain mapping (YAML, a checkpoint); unknown keys are refused."""
-        data = _known(cls, values, "agent")
+        data = known(cls, values, "agent")
         stages = []
         for number, raw in enumerate(data["stages"]):
-            stage = _known(StageConfig, raw, f"agent.stages[{number}]")
+            stage = known(StageConfig, raw, f"agent.stages[{number}]")
             if stage.get("perceiver"):
                 where = f"agent.stages[{number}].perceiver"
-                stage["perceiver"] = PerceiverConfig(**_known(PerceiverConfig, stage["perceiver"], where))
+                stage["perceiver"] = PerceiverConfig(**known(PerceiverConfig, stage["perceiver"], where))
             stage["shape"], stage["widths"] = tuple(stage["shape"]), tuple(stage.get("widths", (32, 64)))
             stages.append(StageConfig(**stage))
         data.update(stages=tuple(stages), low=tuple(data["low"]), high=tuple(data["high"]))
@@ -107,7 +109,12 @@ class AgentConfig:
         return asdict(self)
 
 
-def _known(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def known(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`values` as the fields of a dataclass.
+
+    Raises:
+        InputError: a key that it does not have, or none for a field without default. where: for the message.
+    """
     names = [f.name for f in fields(kind)]
     for key in values:
         choose(key, names, f"key in {where}")

@@ -22,6 +22,7 @@ from agents.agent import Agent
 from agents.checkpoint import find_checkpoint, load_meta
 from agents.offline import run_offline
 from agents.playing import Player, kept_episode
+from agents.rendering import SceneRenderer
 from agents.report.summary import evaluation_table
 from agents.statistics import wilson_interval
 from envs.make import make_environment
@@ -40,7 +41,7 @@ def run(config: DictConfig) -> None:
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     choose(config.policy, POLICIES, "policy")
     choose(config.split, SPLITS, "split")
-    within(config, episodes=(1, 10**6), workers=(1, 256), max_actions=(1, 1000), seed=(0, 2**63))
+    within(config, episodes=(1, 10**6), views=(0, 10**4), workers=(1, 256), max_actions=(1, 1000), seed=(0, 2**63))
     checkpoint = find_checkpoint(Path(config.run))
     folder = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
     meta = load_meta(checkpoint)
@@ -52,7 +53,9 @@ def run(config: DictConfig) -> None:
             raise InputError(f"policy={config.policy} has nothing to say about recorded episodes: leave out data=")
         torch.set_num_threads(usable_cores())
         name = config.name or ("offline" if config.policy == "trained" else f"offline_{config.policy}")
-        run_offline(Agent.load(checkpoint, config.policy == "untrained"), settings, folder / name)
+        renderer = SceneRenderer.load(checkpoint) if config.policy == "trained" else None
+        agent = renderer.agent if renderer else Agent.load(checkpoint, config.policy == "untrained")
+        run_offline(agent, settings, folder / name, renderer)
         return
     if settings["select"] is not None:
         raise InputError("select= chooses among recorded episodes: give their folder too, data=…")

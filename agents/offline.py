@@ -10,6 +10,10 @@ import numpy as np
 
 from agents.actions import rotation_error
 from agents.agent import Agent
+from agents.rendering import SceneRenderer
+from agents.report.summary import align
+from agents.report.views import view_rows
+from agents.view_evaluation import evaluate_views, view_targets
 from demos.dataset import KeyframeDataset
 from demos.transitions import Conventions
 from manifield.errors import InputError
@@ -67,13 +71,20 @@ def evaluate_offline(agent: Agent, dataset: KeyframeDataset) -> dict[str, dict[s
     return table
 
 
-def run_offline(agent: Agent, config: dict[str, Any], out: Path) -> dict[str, dict[str, float | None]]:
-    """Evaluate on the episodes in config["data"], print the table, write it to `out`/results.json."""
+def run_offline(
+    agent: Agent, config: dict[str, Any], out: Path, renderer: SceneRenderer | None = None
+) -> dict[str, dict[str, float | None]]:
+    """Evaluate on the episodes in config["data"], print the table, write it to `out`/results.json.
+
+    Args:
+        renderer: of the agent's field, which is measured too, on the pictures that the agent is not given.
+    """
     conventions = Conventions(
         horizon=agent.policy.config.horizon, **{**agent.meta["config"]["transitions"], "every": None}
     )
+    targets = None if renderer is None or not config["views"] else view_targets(renderer, config)
     dataset = KeyframeDataset.open(
-        Path(config["data"]), agent.sight, conventions, config["tasks"], config["select"], cache=False
+        Path(config["data"]), agent.sight, conventions, config["tasks"], config["select"], cache=False, targets=targets
     )
     print(dataset.summary(), flush=True)
     episodes = [f"{episode.task}/{episode.path.name}" for episode in dataset.episodes.values()]
@@ -84,7 +95,9 @@ def run_offline(agent: Agent, config: dict[str, Any], out: Path) -> dict[str, di
     with only_writer(out, "evaluate", "name"):
         _refuse_others(out / "results.json", config["data"], episodes)
         table = evaluate_offline(agent, dataset)
-        facts = {"tasks": table, "data": config["data"], "episodes": episodes}
+        facts: dict[str, Any] = {"tasks": table, "data": config["data"], "episodes": episodes}
+        if targets is not None and renderer is not None:
+            facts["views"] = evaluate_views(renderer, dataset, config["views"], out)
         write_whole(out / "results.json", json.dumps(facts, indent=1))
     print(f"{len(episodes)} episodes: {_few(episodes)}; n: predictions, one per key-frame and phrasing")
     print(f"{'task':30}{'n':>5}{'translation cm':>22}{'rotation °':>20}{'gripper':>9}{'collision':>10}")
@@ -96,6 +109,8 @@ def run_offline(agent: Agent, config: dict[str, Any], out: Path) -> dict[str, di
             f"{row['gripper_accuracy']:9.0%}"
             + (f"{'–':>10}" if row["collision_accuracy"] is None else f"{row['collision_accuracy']:10.0%}")
         )
+    if "views" in facts:
+        print(f"pictures never given to the agent, rendered by its field\n{align(view_rows(facts['views']['tasks']))}")
     return table
 
 

@@ -28,7 +28,8 @@ class Stage(nn.Module):
         c = config
         if c.points:
             self.point_encoder = PointEncoder(POINT_FEATURES, c.points, context, c.matches)
-        self.encoder = UNet(c.points + PLACE_CHANNELS if c.points else GRID_CHANNELS, c.channels, c.widths, context)
+        channels = c.points + PLACE_CHANNELS if c.points else GRID_CHANNELS
+        self.encoder = UNet(channels, c.channels, c.widths, context, c.skips)
         self.pooled = 2 * c.channels
         if c.perceiver is not None:
             p = c.perceiver
@@ -40,10 +41,8 @@ class Stage(nn.Module):
             self.places = nn.Parameter(0.02 * torch.randn(count, p.tokens))
             self.perceiver = Perceiver(p.tokens, p.latents, p.latent_dim, p.depth, p.heads, p.head_dim, 1, p.dropout)
             self.up = nn.Conv3d(p.tokens, c.channels, 1)
-            self.merge = Block(2 * c.channels, c.channels, context)
             self.pooled += p.latent_dim
-        else:
-            self.merge = Block(c.channels, c.channels, context)
+        self.merge = Block(c.channels, c.channels, context)
         self.q = nn.Conv3d(c.channels, 1, 1)
 
     def grid(
@@ -90,7 +89,7 @@ class Stage(nn.Module):
             read, latents = self.perceiver(tokens, mask)
             read = read[:, words.shape[1] :].transpose(1, 2).unflatten(2, self.tokens_shape)
             read = F.interpolate(self.up(read), scale_factor=c.patch, mode="trilinear", align_corners=False)
-            merged = torch.cat([volume, read[:, :, : c.shape[0], : c.shape[1], : c.shape[2]]], dim=1)
+            merged = volume + read[:, :, : c.shape[0], : c.shape[1], : c.shape[2]]
             pooled.append(latents.mean(dim=1))
         features = self.merge(merged, context)
         pooled += [features.amax(dim=(2, 3, 4)), volume.mean(dim=(2, 3, 4))]

@@ -7,17 +7,20 @@ point cloud at its source frame, the tool's state there, and the key-frame to re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from torch.utils.data import Dataset
 
+from demos.features import Features
 from demos.store import Episode, open_episode, select_episodes
+from demos.target_views import FieldTargets, TargetViews, open_features
 from demos.transitions import Conventions, Transition, low_dim_state, make_transitions
 from envs.interface import Observation
 from manifield.errors import InputError
+from perception.field.views import TargetView
 from perception.voxels import fuse
 
 
@@ -28,7 +31,8 @@ class Sample:
     points [N, 3] float32 metres; colours [N, 3] uint8; low_dim [4] as `demos.transitions.low_dim_state`;
     ignore_collisions: None in data that predates the flag.
     tool_position [3]; tool_quaternion, quaternion [4] xyzw; position [3]; T_world_cameras: poses [4, 4] by name.
-    name: which episode and frame, for messages.
+    views: pictures of the same moment for a neural field to explain; their poses are as recorded, and `motion` [4, 4]
+    says how the scene was moved since. name: which episode and frame, for messages.
     """
 
     name: str
@@ -44,6 +48,8 @@ class Sample:
     gripper_open: bool
     ignore_collisions: bool | None
     T_world_cameras: dict[str, np.ndarray] = field(default_factory=dict)
+    views: Sequence[TargetView] = ()
+    motion: np.ndarray = field(default_factory=lambda: np.eye(4))
 
 
 class Sight(Protocol):
@@ -92,13 +98,22 @@ class KeyframeDataset(Dataset[Sample]):
         episodes: opened episodes.
         sight: the agent's box, cameras and thinning.
         conventions: how transitions are drawn.
-        cache: keep decoded samples in memory (about 0.2 MB each with 7 mm spacing).
+        cache: keep decoded samples in memory (about 0.2 MB each with 7 mm spacing; 2 MB with a dozen target views).
+        targets: which pictures a neural field learns from; None for none.
 
     Raises:
-        InputError: episodes have different cameras or picture sizes; a goal lies outside the agent's box.
+        InputError: episodes have different cameras or picture sizes; a goal lies outside the agent's box; there are no
+            target views, or their features are missing, stale or of different teachers.
     """
 
-    def __init__(self, episodes: Sequence[Episode], sight: Sight, conventions: Conventions, cache: bool = True) -> None:
+    def __init__(
+        self,
+        episodes: Sequence[Episode],
+        sight: Sight,
+        conventions: Conventions,
+        cache: bool = True,
+        targets: FieldTargets | None = None,
+    ) -> None:
         self.sight = sight
         self.episodes = {episode.path: episode for episode in episodes}
         self.cameras = tuple(sight.cameras or _common_cameras(episodes))
@@ -110,6 +125,10 @@ class KeyframeDataset(Dataset[Sample]):
         self.keyframe_numbers = [t.step for t in self.items]
         self._samples: dict[int, Sample] | None = {} if cache else None
         self._check_goals()
+        self.features: dict[Path, Features | None] = {}
+        self.views: dict[tuple[Path, int], TargetViews] = {}
+        if targets is not None:
+            self._open_targets(targets, cache)
 
     @classmethod
     def open(
@@ -120,6 +139,7 @@ class KeyframeDataset(Dataset[Sample]):
         tasks: Sequence[str] | str | None = None,
         select: Sequence[int] | int | None = None,
         cache: bool = True,
+        targets: FieldTargets | None = None,
     ) -> KeyframeDataset:
         """All episodes below `root`, or those of some tasks, or those with some numbers (episodeN).
 
@@ -127,7 +147,7 @@ class KeyframeDataset(Dataset[Sample]):
             InputError: there is no such folder, task or episode.
         """
         paths = select_episodes(root, tasks, select)
-        return cls([open_episode(p) for p in paths], sight, conventions, cache)
+        return cls([open_episode(p) for p in paths], sight, conventions, cache, targets)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -146,6 +166,7 @@ class KeyframeDataset(Dataset[Sample]):
             f"{episode.path} frame {transition.source}",
             transition,
         )
+        sample = replace(sample, views=self.views.get((transition.episode, transition.source), ()))
         if self._samples is not None:
             self._samples[index] = sample
         return sample
@@ -155,6 +176,35 @@ class KeyframeDataset(Dataset[Sample]):
         counts = ", ".join(f"{task} {self.task_of.count(task)}" for task in self.tasks)
         cameras = " ".join(self.cameras)
         return f"data: {len(self.episodes)} episodes, {len(self)} transitions ({counts}), cameras {cameras}"
+
+    @property
+    def feature_identity(self) -> str:
+        """Whose features the target views have; "" if they have none."""
+        first = next(iter(self.features.values()), None)
+        return "" if first is None else first.identity
+
+    @property
+    def feature_channels(self) -> int:
+        """Channels of the target views' features, 0 if they have none."""
+        first = next(iter(self.features.values()), None)
+        return 0 if first is None else first.channels
+
+    def _open_targets(self, targets: FieldTargets, cache: bool) -> None:
+        for path, episode in self.episodes.items():
+            self.features[path] = features = open_features(episode, targets)
+            if features is not None and features.identity != self.feature_identity:
+                raise InputError(
+                    f"{features.file}: features of another teacher than those before: {features.identity}, not "
+                    f"{self.feature_identity}; run `manifield features` on all of these data"
+                )
+        for t in self.items:
+            if (t.episode, t.source) not in self.views:
+                episode, features = self.episodes[t.episode], self.features[t.episode]
+                views = TargetViews(episode, t.source, targets, self.cameras, features, cache)
+                for name in views.names:
+                    if features is not None and (t.source, name) not in features:
+                        features[t.source, name]  # says what is missing, before hours of training
+                self.views[t.episode, t.source] = views
 
     def _check_goals(self) -> None:
         low, high = np.asarray(self.sight.low), np.asarray(self.sight.high)

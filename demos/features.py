@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from demos.field_views import FOLDER as FIELD_FOLDER
+from demos.field_views import field_view_numbers
 from demos.keyframes import find_keyframes
 from demos.store import Episode
 from manifield.errors import InputError
@@ -69,7 +70,7 @@ def list_pictures(episode: Episode, every: int | None = None, cameras: Iterable[
     pictures: list[Picture] = []
     for frame in sorted(frames):
         pictures += [(frame, camera) for camera in cameras]
-        pictures += [(frame, view) for view in _field_views(episode.path, frame)]
+        pictures += [(frame, view) for view in field_view_numbers(episode.path, frame)]
     return pictures
 
 
@@ -84,11 +85,6 @@ def picture_file(episode: Path, picture: Picture) -> Path:
 def picture_hash(file: Path) -> str:
     """sha256 of a file, or "" if there is none."""
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.is_file() else ""
-
-
-def _field_views(episode: Path, frame: int) -> list[int]:
-    folder = episode / FIELD_FOLDER / str(frame) / "images"
-    return sorted(int(path.stem) for path in folder.glob("*.png") if path.stem.isdigit())
 
 
 class Features(Mapping[Picture, np.ndarray]):
@@ -158,7 +154,7 @@ class Features(Mapping[Picture, np.ndarray]):
             if picture_hash(file) != digest:
                 raise InputError(f"{self.file}: stale, {file} has changed since; {again}")
         for frame in {frame for frame, view in self.hashes if isinstance(view, int)}:
-            there = _field_views(episode.path, frame)
+            there = field_view_numbers(episode.path, frame)
             known = [view for number, view in self.hashes if number == frame and isinstance(view, int)]
             if there != sorted(known):
                 raise InputError(

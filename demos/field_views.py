@@ -70,6 +70,16 @@ def read_field_views(episode: Path, frame: int) -> list[CameraView]:
     return [_read_view(folder, number) for number in sorted(numbers["images"])]
 
 
+def field_view_numbers(episode: Path, frame: int) -> list[int]:
+    """Numbers of the views that a frame has, ascending; none of them is opened."""
+    return sorted(_numbers(episode / FOLDER / str(frame) / "images", ".png"))
+
+
+def read_field_view(episode: Path, frame: int, number: int) -> CameraView:
+    """One view of a frame; errors as for `read_field_views`."""
+    return _read_view(episode / FOLDER / str(frame), number)
+
+
 def _read_view(folder: Path, number: int) -> CameraView:
     picture = folder / "images" / f"{number}.png"
     rgb = images.read_rgb(picture)

@@ -16,6 +16,7 @@ from agents.report.markup import words
 from agents.report.run_folder import Evaluation, RunFolder, read_run
 from agents.report.strips import strips_section
 from agents.report.summary import evaluate_command, interval, mean_choice, not_evaluated, percent, summary_table
+from agents.report.views import views_section
 from manifield.errors import within
 from manifield.files import write_whole
 from manifield.progress import duration
@@ -30,19 +31,20 @@ TEMPLATE = Path(__file__).with_name("template.html")
 
 def run(config: DictConfig) -> None:
     """Write RUN/report.html and print the table and the page's path. config: `configs/report.yaml`."""
-    within(config, strips=(0, 1000))
+    within(config, strips=(0, 1000), views=(0, 1000))
     found = read_run(config.run)
-    page = write_report(found, strips=config.strips)
+    page = write_report(found, strips=config.strips, views=config.views)
     print(summary_table(found))
     print(f"\nreport: {page.resolve()}")
 
 
-def write_report(found: RunFolder | str | Path, strips: int = 4) -> Path:
+def write_report(found: RunFolder | str | Path, strips: int = 4, views: int = 3) -> Path:
     """Write RUN/report.html and return its path.
 
     Args:
         found: a run's folder, or what `read_run` made of it.
         strips: most film strips of successes, and of failures, for each task; 0 for none.
+        views: most rendered views for each task; 0 for none.
     """
     found = found if isinstance(found, RunFolder) else read_run(found)
     parts = [
@@ -51,6 +53,7 @@ def write_report(found: RunFolder | str | Path, strips: int = 4) -> Path:
         ("Film strips", strips_section(found, strips)),
         ("Training", curves(found)),
         ("Recorded episodes", sections.offline(found)),
+        ("Views never given", views_section(found, views)),
         ("How to repeat it", sections.commands(found)),
         ("Versions", sections.versions(found)),
         ("Configuration", sections.configuration(found)),

@@ -30,7 +30,7 @@ class FieldConfig:
 
     width, blocks, injections: of the network. frequencies, base: of the positional encoding. coarse, fine: samples a
     ray; guided: how many of the fine ones training puts around the measured depth, scattered by `spread` metres.
-    features: channels of the teacher, 0 for none. background: "learned" (from the ray) or "constant".
+    background: "learned" (from the ray) or "constant".
     """
 
     width: int = 512
@@ -42,7 +42,6 @@ class FieldConfig:
     fine: int = 32
     guided: int = 16
     spread: float = 0.02
-    features: int = 0
     background: str = "learned"
 
 
@@ -50,16 +49,17 @@ class NeuralField(nn.Module):
     """Renders rays through volumes.
 
     Args:
-        config: sizes. channels: of all volumes together that `forward` is given.
+        config: sizes. channels: of all volumes and the context together that `forward` is given. features: channels of
+            the teacher, 0 for none.
     """
 
-    def __init__(self, config: FieldConfig, channels: int) -> None:
+    def __init__(self, config: FieldConfig, channels: int, features: int = 0) -> None:
         super().__init__()
         self.config = config
         c = config
         self.network = FieldNetwork(channels, c.width, c.blocks, c.injections, c.frequencies, c.base)
-        self.feature = nn.Linear(c.width, c.features) if c.features else None
-        self.background = Background(c.features, c.background == "learned")
+        self.feature = nn.Linear(c.width, features) if features else None
+        self.background = Background(features, c.background == "learned")
 
     def forward(
         self,
@@ -69,10 +69,12 @@ class NeuralField(nn.Module):
         high: Tensor,
         generator: torch.Generator | None = None,
         measured: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> Rendering:
         """Render rays through the boxes [low, high] ([B, 3]).
 
         Args:
+            context: [B, K] what all points of a sample are told beside the volumes.
             measured: [B, R] depth that was measured along each ray, which guides sampling in training. With gradients
                 off, samples are placed without chance and a ray ends where nothing gets past any more.
         """
@@ -86,7 +88,7 @@ class NeuralField(nn.Module):
             return missed
         some = rays.take(chosen)
         guide = None if measured is None else measured.gather(1, chosen)
-        hit = self._march(volumes, some, low, high, missed.take(chosen), generator, guide)
+        hit = self._march(volumes, some, low, high, missed.take(chosen), generator, guide, context)
         return missed.put(chosen, hit)
 
     def _march(
@@ -98,13 +100,14 @@ class NeuralField(nn.Module):
         behind: Rendering,
         generator: torch.Generator | None,
         measured: Tensor | None,
+        context: Tensor | None,
     ) -> Rendering:
         """What rays show that hit their box, in front of a background."""
         c, training = self.config, torch.is_grad_enabled()
         far = torch.maximum(rays.far, rays.near)  # a ray that misses, among others that hit, has no length
         lengths = rays.lengths()
         depths = stratified(rays.near, far, c.coarse, generator, training)
-        density, colour, trunk = self._ask(volumes, rays, depths, low, high)
+        density, colour, trunk = self._ask(volumes, rays, depths, low, high, context)
         borders = edges(depths, rays.near, far)
         weights = ray_weights(density, borders, lengths)
         coarse_rgb = composite(weights, colour) + (1 - weights.sum(dim=-1, keepdim=True)) * behind.rgb
@@ -116,7 +119,7 @@ class NeuralField(nn.Module):
                 extra = torch.cat([extra[..., c.guided :], torch.where(known, guided, extra[..., : c.guided])], dim=-1)
             extra = torch.minimum(torch.maximum(extra, rays.near[..., None]), far[..., None])
             # One network serves both passes, so what it said at the coarse depths is used again.
-            for_fine = self._ask(volumes, rays, extra, low, high)
+            for_fine = self._ask(volumes, rays, extra, low, high, context)
             density, colour, trunk = (
                 torch.cat(pair, dim=2) for pair in zip((density, colour, trunk), for_fine, strict=True)
             )
@@ -136,13 +139,21 @@ class NeuralField(nn.Module):
         return Rendering(composite(weights, colour) + past * behind.rgb, coarse_rgb, depth, opacity, feature)
 
     def _ask(
-        self, volumes: Sequence[Volume], rays: Rays, depths: Tensor, low: Tensor, high: Tensor
+        self,
+        volumes: Sequence[Volume],
+        rays: Rays,
+        depths: Tensor,
+        low: Tensor,
+        high: Tensor,
+        context: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Density [B, R, S], colour [B, R, S, 3] and trunk [B, R, S, width] at depths [B, R, S]."""
         points = rays.points(depths)
         batch, count, samples, _ = points.shape
         flat = points.view(batch, count * samples, 3)
         condition = [sample_volume(volume.float(), flat, a, b) for volume, a, b in volumes]
+        if context is not None:
+            condition.append(context[:, :, None].expand(-1, -1, flat.shape[1]))
         inside = (flat - low[:, None]) / (high - low)[:, None] * 2 - 1
         unit = F.normalize(rays.directions, dim=-1)[:, :, None].expand_as(points).reshape(batch, count * samples, 3)
         density, colour, trunk = self.network(inside, unit, torch.cat(condition, dim=1).transpose(1, 2))

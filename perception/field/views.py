@@ -51,10 +51,15 @@ class PixelTargets:
     feature: Tensor | None
 
 
-def draw_pixels(samples: Sequence[Sequence[TargetView]], count: int, rng: np.random.Generator) -> PixelTargets:
-    """`count` pixels for each sample, drawn evenly from all of its views."""
+def draw_pixels(
+    samples: Sequence[Sequence[TargetView]], count: int, rng: np.random.Generator, at_once: int | None = None
+) -> PixelTargets:
+    """`count` pixels for each sample, drawn evenly from its views, or from `at_once` of them, drawn before."""
     columns: dict[str, list[np.ndarray]] = {}
-    for views in samples:
+    for every in samples:
+        views = every
+        if at_once is not None and at_once < len(every):
+            views = [every[int(k)] for k in rng.choice(len(every), at_once, replace=False)]
         owner = np.sort(rng.integers(len(views), size=count))
         parts = [_gather(view, int((owner == k).sum()), rng) for k, view in enumerate(views)]
         for key in parts[0]:

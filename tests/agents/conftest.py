@@ -1,12 +1,15 @@
 """A small world to learn from: episodes in which the goal is above a coloured cube, and a tiny agent."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from demos.store import episode_directory, write_episode
+from demos.features import cache_file, cache_folder, list_pictures, picture_file, picture_hash, save_features
+from demos.field_views import write_field_views
+from demos.store import episode_directory, find_episodes, open_episode, write_episode
 from envs.interface import CameraView, Observation
 from perception.cameras import intrinsics_from_fov, look_at
 
@@ -81,6 +84,78 @@ def train_config(tiny_data: Path, tmp_path: Path):
         defaults = [f"{k}={v}" for k, v in {**quick, "wandb": "disabled"}.items() if k not in given]
         config = OmegaConf.to_container(compose("train", [*defaults, *words]))
         config["agent"] = {**config["agent"], **TINY}
+        return OmegaConf.create(config)
+
+    return make
+
+
+# Pictures to learn from: field views of every moment, and made-up features of them
+
+TINY_FIELD = {
+    "lambda_feat": 0.1,
+    "lambda_depth": 0.1,
+    "teacher": "made_up",
+    "rays": 12,
+    "views_at_once": 2,
+    "detail": [6, 5, 4],
+    "width": 16,
+    "blocks": 2,
+    "injections": 1,
+    "frequencies": 2,
+    "coarse": 6,
+    "fine": 4,
+    "guided": 2,
+}
+VIEWS, FEATURES = 3, 5
+
+
+def picture(number: int, size: int = 16) -> CameraView:
+    rng = np.random.default_rng(number)
+    return CameraView(
+        rgb=rng.integers(0, 256, (size, size, 3), np.uint8),
+        depth=rng.uniform(0.8, 1.6, (size, size)).astype(np.float32),
+        intrinsics=intrinsics_from_fov(0.9, size, size),
+        T_world_camera=look_at(np.array([1.1, 0.3 * number - 0.4, 1.6]), np.array([0.2, 0.0, 0.9])),
+    )
+
+
+def add_views(source: Path, target: Path) -> Path:
+    """A copy of a data set with field views of each moment that is learned from, and features of these."""
+    shutil.copytree(source, target)
+    cache = cache_folder(target, "made_up")
+    for path in find_episodes(target):
+        episode = open_episode(path)
+        frames = sorted({frame for frame, _ in list_pictures(episode, cameras=["front"])})
+        for frame in frames:
+            write_field_views(path, frame, [picture(k + frame) for k in range(VIEWS)])
+        arrays, hashes = {}, {}
+        for name in list_pictures(episode, cameras=["front"]):
+            rng = np.random.default_rng([name[0], 0 if name[1] == "front" else int(name[1]) + 1])
+            arrays[name] = rng.normal(1.0, 1.0, (4, 4, FEATURES)).astype(np.float16)
+            hashes[name] = picture_hash(picture_file(path, name))
+        save_features(cache_file(cache, path), arrays, hashes, "made up", "", "")
+    return target
+
+
+@pytest.fixture
+def tiny_field() -> dict:
+    return dict(TINY_FIELD)
+
+
+@pytest.fixture(scope="session")
+def view_data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return add_views(tiny_data, tmp_path_factory.mktemp("views") / "data")
+
+
+@pytest.fixture
+def field_config(train_config, view_data):
+    """Composes the config of `manifield train` with the tiny field: field_config({"rays": 4}, "steps=2", …)."""
+
+    from omegaconf import OmegaConf
+
+    def make(changes: dict | None = None, *words: str):
+        config = OmegaConf.to_container(train_config(f"data={view_data}", *words))
+        config["field"] = TINY_FIELD | (changes or {})
         return OmegaConf.create(config)
 
     return make

@@ -132,7 +132,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(train_config, tm
     def poisoned(*args, **kwargs):
         found, prediction, targets = step(*args, **kwargs)
         if args[4] == 3:
-            found["rotation"] = torch.tensor(float("nan"))
+            found["loss"] = torch.tensor(float("nan"))
         return found, prediction, targets
 
     monkeypatch.setattr(training, "training_step", poisoned)

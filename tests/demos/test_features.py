@@ -303,7 +303,7 @@ def test_from_pictures_to_a_loss(name, data, tmp_path, monkeypatch):
     targets = draw_pixels(samples, 48, np.random.default_rng(0))
     rays = make_rays(targets.pixels, targets.intrinsics, targets.T_world_camera, low, high)
     torch.manual_seed(0)
-    field = NeuralField(FieldConfig(width=16, blocks=2, injections=1, coarse=8, fine=0, guided=0, features=4), 3)
+    field = NeuralField(FieldConfig(width=16, blocks=2, injections=1, coarse=8, fine=0, guided=0), 3, 4)
     volume = torch.randn(2, 3, 4, 4, 4, requires_grad=True)
     optimiser = torch.optim.Adam([*field.parameters(), volume], lr=0.02)
     losses = []

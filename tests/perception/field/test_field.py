@@ -17,7 +17,7 @@ from perception.field.sampling import around_depth, edges, importance, stratifie
 from perception.voxels import cell_index, sample_volume, scatter_mean
 
 LOW, HIGH = torch.tensor([[-0.3, -0.5, 0.6]]), torch.tensor([[0.7, 0.5, 1.6]])
-SMALL = FieldConfig(width=16, blocks=2, injections=1, frequencies=2, coarse=32, fine=16, guided=4, features=5)
+SMALL = FieldConfig(width=16, blocks=2, injections=1, frequencies=2, coarse=32, fine=16, guided=4)
 
 
 def rays_of(pose: np.ndarray, size: int, low: Tensor = LOW, high: Tensor = HIGH, fov: float = 0.7) -> Rays:
@@ -80,7 +80,7 @@ class Ball(torch.nn.Module):
 def test_a_ball_put_by_hand_has_its_depth_in_every_camera(camera):
     mount = RLBENCH_CAMERAS[camera]
     centre, radius = torch.tensor([0.2, 0.05, 1.0]), 0.15
-    field = NeuralField(FieldConfig(width=16, coarse=64, fine=64, features=0), 1)
+    field = NeuralField(FieldConfig(width=16, coarse=64, fine=64), 1)
     field.network = Ball(centre, radius, LOW[0], HIGH[0])
     rays = rays_of(mount.T_body_camera, 48, fov=float(np.radians(mount.fov)))
     with torch.no_grad():
@@ -102,7 +102,7 @@ def test_a_ball_put_by_hand_has_its_depth_in_every_camera(camera):
 
 
 def test_rays_that_miss_cost_nothing_and_show_the_background():
-    field = NeuralField(SMALL, 1)
+    field = NeuralField(SMALL, 1, 5)
     field.network = Ball(torch.tensor([9.0, 9, 9]), 0.1, LOW[0], HIGH[0])
     up = rays_of(look_at(np.array([2.0, 0.0, 1.0]), np.array([3.0, 0.0, 1.5])), 8)
     assert not up.hits.any()
@@ -121,7 +121,7 @@ def test_rays_that_miss_cost_nothing_and_show_the_background():
 def test_samples_of_different_boxes_stay_apart():
     """Each sample of a batch is rendered as it would be alone."""
     torch.manual_seed(0)
-    field = NeuralField(SMALL, 3)
+    field = NeuralField(SMALL, 3, 5)
     low = torch.tensor([[-0.3, -0.5, 0.6], [0.0, -0.2, 0.7]])
     high = torch.tensor([[0.7, 0.5, 1.6], [0.5, 0.3, 1.0]])
     volume = torch.randn(2, 3, 5, 6, 7)
