@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
+# What is installed: for the demo, and for the tests too.
+DEMO_STAMP := $(VENV)/.installed_demo
 STAMP := $(VENV)/.installed
 
 # The first of these that runs and is new and old enough. Another one: make demo PYTHON=/path/to/python
@@ -20,7 +22,7 @@ help: ## this list
 	@echo "settings: make demo PYTHON=/path/to/python3.12 PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'"
 	@echo "then: $(BIN)/manifield --help"
 
-demo: $(STAMP) ## install, collect, train, evaluate, report: up to 20 minutes on two cores
+demo: $(DEMO_STAMP) ## install, collect, train, evaluate, report: up to 20 minutes on two cores
 	@$(BIN)/manifield demo
 
 test: lint ## install, lint, check types, run every test: up to 10 minutes
@@ -46,13 +48,15 @@ check: ## look whether this machine has what is needed
 	@"$(PYTHON)" -I manifield/preflight.py
 	@echo "This machine has what is needed: $$("$(PYTHON)" --version), OpenGL without a screen"
 
-$(STAMP): pyproject.toml
+$(DEMO_STAMP): EXTRAS := features
+$(STAMP): EXTRAS := dev
+$(DEMO_STAMP) $(STAMP): pyproject.toml
 	@$(MAKE) --no-print-directory check
 	@echo "== installing into $(VENV) (once; 1 to 2 minutes with a CPU build of torch, longer with CUDA)"
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || "$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input $(PIP_ARGS) -e '.[dev]' \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input $(PIP_ARGS) -e '.[$(EXTRAS)]' \
 		|| { echo "The installation failed; what is installed is kept, so run the same command again after mending it."; exit 2; }
-	@touch $(STAMP)
+	@touch $@
 
 clean: ## remove the environment and caches; data and runs stay
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

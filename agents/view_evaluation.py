@@ -64,10 +64,10 @@ def view_targets(renderer: SceneRenderer, config: dict[str, Any]) -> FieldTarget
             return None
     cache = cache_folder(config["data"], field.config.teacher)
     if field.features and cache.is_dir():
-        return FieldTargets(None, "all", cache, renderer.agent.meta["features"])
+        return FieldTargets(None, "other", cache, renderer.agent.meta["features"])
     if field.features:
         print(f"features are not measured: no {cache} (manifield features reduction=…, that of the training's data)")
-    return FieldTargets(None, "all")
+    return FieldTargets(None, "other")
 
 
 def judge(

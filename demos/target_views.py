@@ -20,7 +20,7 @@ class FieldTargets:
     """Which pictures of a frame are targets.
 
     views: how many of its field views, evenly chosen; None for all. cameras: whose pictures too, "none", those that the
-    "agent" looks through, or "all".
+    "agent" looks through, the "other" ones, or "all".
     features: folder of the teacher's features (`demos.features.cache_folder`); None for none. identity: whose these
     must be; None for whoever's.
     """
@@ -53,7 +53,8 @@ class TargetViews(Sequence[TargetView]):
     ) -> None:
         self._episode, self.frame, self._features = episode, frame, features
         numbers = field_view_numbers(episode.path, frame)
-        chosen = {"none": (), "agent": cameras, "all": episode.cameras}[targets.cameras]
+        other = [camera for camera in episode.cameras if camera not in cameras]
+        chosen = {"none": (), "agent": cameras, "other": other, "all": episode.cameras}[targets.cameras]
         self.names: list[View] = [*chosen, *evenly(numbers, targets.views)]
         if not self.names:
             raise InputError(

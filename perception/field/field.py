@@ -81,7 +81,7 @@ class NeuralField(nn.Module):
         # Rays that hit come first; those that miss cost nothing but their background.
         order = rays.hits.int().argsort(dim=1, descending=True, stable=True)
         chosen = order[:, : int(rays.hits.sum(dim=1).max())]
-        behind_rgb, behind_feature = self.background(rays.unmoved)
+        behind_rgb, behind_feature = self.background(rays.unmoved, low[:, 2])
         nothing = torch.zeros_like(rays.near)
         missed = Rendering(behind_rgb, behind_rgb, nothing, nothing, behind_feature)
         if not chosen.shape[1]:
@@ -166,10 +166,10 @@ class Background(nn.Module):
 
     Args:
         features: channels of the teacher. learned: a small network on where the ray comes from and where it meets the
-            floor; false for one colour and one feature.
+            floor and the plane of the box's bottom; false for one colour and one feature.
     """
 
-    WIDTH = 64
+    WIDTH, FREQUENCIES = 128, 6
 
     def __init__(self, features: int, learned: bool) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class Background(nn.Module):
         self.constant = nn.Parameter(torch.zeros(3 + features))
         self.network = (
             nn.Sequential(
-                nn.Linear(3 + 2 * 3 * 9, self.WIDTH),
+                nn.Linear(3 + 3 * 3 * (1 + 2 * self.FREQUENCIES), self.WIDTH),
                 nn.ReLU(),
                 nn.Linear(self.WIDTH, self.WIDTH),
                 nn.ReLU(),
@@ -187,15 +187,19 @@ class Background(nn.Module):
             else None
         )
 
-    def forward(self, unmoved: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Colour [B, R, 3] and feature [B, R, F] of rays given as origin and direction [B, R, 6] in the world."""
+    def forward(self, unmoved: Tensor, bottom: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Colour [B, R, 3] and feature [B, R, F] of rays given as origin and direction [B, R, 6] in the world. bottom:
+        [B] heights of the boxes' bottoms."""
         out = self.constant.expand(*unmoved.shape[:-1], -1)
         if self.network is not None:
             origin, direction = unmoved[..., :3], F.normalize(unmoved[..., 3:], dim=-1)
-            # Where the ray meets the floor (z = 0), drawn into a ball so that the horizon stays finite.
-            way = origin[..., 2:] / (-direction[..., 2:]).clamp(min=1e-3)
-            floor = origin + way * direction
-            floor = floor / (1 + floor.norm(dim=-1, keepdim=True))
-            encoded = [origin, positional_encoding(direction, 4, 1.5), positional_encoding(floor, 4, 1.5)]
+            encoded = [origin, positional_encoding(direction, self.FREQUENCIES, 1.5)]
+            # Where the ray meets the floor (z = 0) and a table's height: there is the edge of either, wherever the
+            # camera stands.
+            for height in (torch.zeros_like(bottom), bottom):
+                way = (origin[..., 2] - height[:, None]) / (-direction[..., 2]).clamp(min=1e-3)
+                met = origin + way[..., None] * direction
+                met = met / (1 + met.norm(dim=-1, keepdim=True))  # drawn into a ball: the horizon stays finite
+                encoded.append(positional_encoding(met, self.FREQUENCIES, 1.5))
             out = out + self.network(torch.cat(encoded, dim=-1)).float()
         return out[..., :3].sigmoid(), out[..., 3:] if self.features else None

@@ -160,10 +160,23 @@ def test_demo_runs_through(tmp_path, monkeypatch):
     from agents.report.page import summary_table
 
     words = ["tasks=[push_buttons]", "demonstrations=1", "episodes=1", "baseline_episodes=1", "steps=2", "workers=1"]
-    config = compose("demo", [*words, f"data={tmp_path / 'data'}", f"run={tmp_path / 'demo'}", "split=dev"])
+    config = compose(
+        "demo",
+        [
+            *words,
+            f"data={tmp_path / 'data'}",
+            f"run={tmp_path / 'demo'}",
+            f"held={tmp_path / 'held'}",
+            "split=dev",
+            "held_episodes=1",
+            "field_views=2",
+        ],
+    )
     demo.run(config)
     assert "push_buttons" in summary_table(tmp_path / "demo")
-    assert len((tmp_path / "demo/commands.txt").read_text().splitlines()) == 6
+    assert "Views never given" in (tmp_path / "demo" / "report.html").read_text()
+    steps = [line.split()[1] for line in (tmp_path / "demo/commands.txt").read_text().splitlines()]
+    assert steps == ["collect"] * 2 + ["features"] * 2 + ["train"] + ["evaluate"] * 4 + ["report"]
     assert OmegaConf.load(tmp_path / "demo/config.yaml").steps == 2
     page = (tmp_path / "demo/report.html").read_text()
     assert "push_buttons" in page and "http://" not in page.replace("http://www.w3.org", "")

@@ -65,9 +65,9 @@ def test_k_of_n_views_are_themselves(episode, count, chosen):
 def test_which_cameras_join(episode):
     names = {
         kind: TargetViews(episode, 0, FieldTargets(1, kind), ["wrist"], None, False).names
-        for kind in ("none", "agent", "all")
+        for kind in ("none", "agent", "other", "all")
     }
-    assert names == {"none": [0], "agent": ["wrist", 0], "all": ["front", "wrist", 0]}
+    assert names == {"none": [0], "agent": ["wrist", 0], "other": ["front", 0], "all": ["front", "wrist", 0]}
     with pytest.raises(InputError, match="frame 1: no field views to learn from"):
         TargetViews(episode, 1, FieldTargets(), ["wrist"], None, False)
     alone = TargetViews(episode, 1, FieldTargets(None, "agent"), ["wrist"], None, False)

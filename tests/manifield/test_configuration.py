@@ -206,7 +206,7 @@ def test_every_shipped_config_composes_and_explains_every_key(path: Path) -> Non
         comments |= key_comments(source, prefix)
     previous = ""
     for key in recipe.keys():
-        if key.endswith("_target_"):  # Hydra's, not the user's
+        if key.endswith("_target_") or key in recipe.groups:  # Hydra's, not the user's; an empty choice of a group
             continue
         parts = key.split(".")
         above = {".".join(parts[: end + 1]) for end in range(len(parts))}

@@ -109,7 +109,7 @@ def test_rays_that_miss_cost_nothing_and_show_the_background():
     volumes = [(torch.zeros(1, 1, 2, 2, 2), LOW, HIGH)]
     seen = field(volumes, up, LOW, HIGH)
     assert field.network.asked == 0
-    behind, feature = field.background(up.unmoved)
+    behind, feature = field.background(up.unmoved, LOW[:, 2])
     torch.testing.assert_close(seen.rgb, behind)
     torch.testing.assert_close(seen.feature, feature)
     some = rays_of(look_at(np.array([2.0, 0.0, 1.9]), np.array([0.2, 0.0, 0.8])), 16, fov=1.6)
