@@ -7,6 +7,7 @@ viewing direction. What lies outside the box is a background that all scenes sha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,13 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perception.field.network import FieldNetwork, positional_encoding
-from perception.field.rays import Rays
+from perception.field.rays import Rays, take
 from perception.field.rendering import Rendering, composite, ray_weights
 from perception.field.sampling import around_depth, edges, importance, stratified
 from perception.voxels import sample_volume
 
 Volume = tuple[Tensor, Tensor, Tensor]
 """A volume [B, C, X, Y, Z] and the corners low, high [B, 3] of the box that it fills, world metres."""
+Told = tuple[Sequence[Volume], Tensor, Tensor, Tensor | None]
+Asked = tuple[Tensor, Tensor, Tensor]
+STRETCH = 8
+"""Samples along a ray that are asked for before it is decided whether to go on."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class FieldConfig:
 
     width, blocks, injections: of the network. frequencies, base: of the positional encoding. coarse, fine: samples a
     ray; guided: how many of the fine ones training puts around the measured depth, scattered by `spread` metres.
-    background: "learned" (from the ray) or "constant".
+    background: "learned" (from the ray) or "constant". stop: without gradients, a ray ends where no more than this part
+    of it gets past; 0 for never.
     """
 
     width: int = 512
@@ -42,6 +48,7 @@ class FieldConfig:
     fine: int = 32
     guided: int = 16
     spread: float = 0.02
+    stop: float = 5e-4
     background: str = "learned"
 
 
@@ -76,7 +83,7 @@ class NeuralField(nn.Module):
         Args:
             context: [B, K] what all points of a sample are told beside the volumes.
             measured: [B, R] depth that was measured along each ray, which guides sampling in training. With gradients
-                off, samples are placed without chance and a ray ends where nothing gets past any more.
+                off, samples are placed without chance, and a ray ends where (nearly) nothing gets past: `stop`.
         """
         # Rays that hit come first; those that miss cost nothing but their background.
         order = rays.hits.int().argsort(dim=1, descending=True, stable=True)
@@ -107,8 +114,11 @@ class NeuralField(nn.Module):
         far = torch.maximum(rays.far, rays.near)  # a ray that misses, among others that hit, has no length
         lengths = rays.lengths()
         depths = stratified(rays.near, far, c.coarse, generator, training)
-        density, colour, trunk = self._ask(volumes, rays, depths, low, high, context)
         borders = edges(depths, rays.near, far)
+        told = (volumes, low, high, context)
+        thrifty = c.stop > 0 and not training
+        ask_in_order = self._ask_front_to_back if thrifty else self._ask
+        density, colour, trunk = ask_in_order(rays, depths, told)
         weights = ray_weights(density, borders, lengths)
         coarse_rgb = composite(weights, colour) + (1 - weights.sum(dim=-1, keepdim=True)) * behind.rgb
         if c.fine:
@@ -119,7 +129,12 @@ class NeuralField(nn.Module):
                 extra = torch.cat([extra[..., c.guided :], torch.where(known, guided, extra[..., : c.guided])], dim=-1)
             extra = torch.minimum(torch.maximum(extra, rays.near[..., None]), far[..., None])
             # One network serves both passes, so what it said at the coarse depths is used again.
-            for_fine = self._ask(volumes, rays, extra, low, high, context)
+            wanted = None
+            if thrifty:  # not behind what the first pass has found to be opaque
+                gone = torch.cat([torch.zeros_like(weights[..., :1]), weights.cumsum(dim=-1)], dim=-1)
+                before = torch.searchsorted(borders.contiguous(), extra.contiguous()).sub(1).clamp(min=0)
+                wanted = gone.gather(-1, before) < 1 - c.stop
+            for_fine = self._ask(rays, extra, told, wanted)
             density, colour, trunk = (
                 torch.cat(pair, dim=2) for pair in zip((density, colour, trunk), for_fine, strict=True)
             )
@@ -138,27 +153,52 @@ class NeuralField(nn.Module):
             feature = feature + opacity[..., None] * self.feature.bias + past * behind.feature
         return Rendering(composite(weights, colour) + past * behind.rgb, coarse_rgb, depth, opacity, feature)
 
-    def _ask(
-        self,
-        volumes: Sequence[Volume],
-        rays: Rays,
-        depths: Tensor,
-        low: Tensor,
-        high: Tensor,
-        context: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Density [B, R, S], colour [B, R, S, 3] and trunk [B, R, S, width] at depths [B, R, S]."""
+    def _ask(self, rays: Rays, depths: Tensor, told: Told, wanted: Tensor | None = None) -> Asked:
+        """Density [B, R, S], colour [B, R, S, 3] and trunk [B, R, S, width] at depths [B, R, S].
+
+        Args:
+            told: volumes, low, high, context. wanted: [B, R, S] bool, None for all; elsewhere the density is 0.
+        """
+        volumes, low, high, context = told
         points = rays.points(depths)
-        batch, count, samples, _ = points.shape
-        flat = points.view(batch, count * samples, 3)
-        condition = [sample_volume(volume.float(), flat, a, b) for volume, a, b in volumes]
+        shape = points.shape[:-1]
+        unit = F.normalize(rays.directions, dim=-1)[:, :, None].expand_as(points).flatten(1, 2)
+        points = points.flatten(1, 2)
+        chosen = None
+        if wanted is not None and not wanted.all():
+            # For each sample of the batch its own, as many as the one that wants most; those beyond are true as well.
+            most = max(1, int(wanted.flatten(1).sum(dim=1).max()))
+            chosen = wanted.flatten(1).int().argsort(dim=1, descending=True, stable=True)[:, :most]
+            points, unit = take(points, chosen), take(unit, chosen)
+        condition = [sample_volume(volume.float(), points, a, b) for volume, a, b in volumes]
         if context is not None:
-            condition.append(context[:, :, None].expand(-1, -1, flat.shape[1]))
-        inside = (flat - low[:, None]) / (high - low)[:, None] * 2 - 1
-        unit = F.normalize(rays.directions, dim=-1)[:, :, None].expand_as(points).reshape(batch, count * samples, 3)
-        density, colour, trunk = self.network(inside, unit, torch.cat(condition, dim=1).transpose(1, 2))
-        shape = (batch, count, samples)
+            condition.append(context[:, :, None].expand(-1, -1, points.shape[1]))
+        inside = (points - low[:, None]) / (high - low)[:, None] * 2 - 1
+        answers = self.network(inside, unit, torch.cat(condition, dim=1).transpose(1, 2))
+        if chosen is not None:
+            answers = tuple(_scatter(answer, chosen, shape[1] * shape[2]) for answer in answers)
+        density, colour, trunk = answers
         return density.view(shape), colour.view(*shape, 3), trunk.view(*shape, -1)
+
+    def _ask_front_to_back(self, rays: Rays, depths: Tensor, told: Told) -> Asked:
+        """As `_ask`, but of rays that nothing gets past any more no further."""
+        borders = edges(depths, rays.near, torch.maximum(rays.far, rays.near))
+        parts: list[Asked] = []
+        passed = torch.zeros_like(rays.near)  # optical length so far
+        for first in range(0, depths.shape[-1], STRETCH):
+            some = depths[..., first : first + STRETCH]
+            wanted = (passed < -math.log(self.config.stop))[..., None].expand_as(some)
+            parts.append(self._ask(rays, some, told, wanted))
+            steps = borders[..., first : first + some.shape[-1] + 1].diff(dim=-1)
+            passed = passed + (parts[-1][0] * steps).sum(dim=-1) * rays.lengths()
+        density, colour, trunk = (torch.cat(answer, dim=2) for answer in zip(*parts, strict=True))
+        return density, colour, trunk
+
+
+def _scatter(values: Tensor, chosen: Tensor, count: int) -> Tensor:
+    """[B, count, ...] with the values [B, N, ...] at the places `chosen` [B, N] and 0 elsewhere."""
+    index = chosen.view(*chosen.shape, *[1] * (values.dim() - 2)).expand_as(values)
+    return values.new_zeros(len(values), count, *values.shape[2:]).scatter(1, index, values)
 
 
 class Background(nn.Module):

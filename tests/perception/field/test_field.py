@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -118,10 +120,45 @@ def test_rays_that_miss_cost_nothing_and_show_the_background():
     assert field.network.asked == int(some.hits.sum()) * (SMALL.coarse + SMALL.fine)
 
 
+@pytest.mark.parametrize("dense", [True, False])
+def test_behind_what_is_opaque_nothing_is_asked(dense):
+    """Rays that end early show the same within 1e-3, for less; two samples of a batch that end differently, too."""
+    torch.manual_seed(0)
+    thrifty, plain = NeuralField(SMALL, 3, 5), NeuralField(replace(SMALL, stop=0.0), 3, 5)
+    plain.load_state_dict(thrifty.state_dict())
+    pose = look_at(np.array([1.5, 0.2, 1.6]), np.array([0.2, 0.0, 1.1]))
+    single = rays_of(pose, 12, fov=0.3)
+    names = ("origins", "directions", "near", "far", "unmoved")
+    rays = Rays(*(getattr(single, name).expand(2, *getattr(single, name).shape[1:]).contiguous() for name in names))
+    low, high = LOW.expand(2, 3), HIGH.expand(2, 3)
+    volume = torch.randn(2, 3, 5, 6, 7)
+    if dense:  # one scene with a ball in it, whose front is all there is to see, and one that is empty
+        centre = torch.tensor([[0.2, 0.0, 1.1], [9.0, 9.0, 9.0]])[:, None]
+        for field in (thrifty, plain):
+            field.network = Ball(centre, 0.2, LOW[0], HIGH[0])
+    with torch.no_grad():
+        ours, whole = (field([(volume, low, high)], rays, low, high) for field in (thrifty, plain))
+    for name in ("rgb", "opacity", "feature"):
+        torch.testing.assert_close(getattr(ours, name), getattr(whole, name), atol=1e-3, rtol=0)
+    seen = whole.opacity > 0.5
+    torch.testing.assert_close(ours.depth[seen], whole.depth[seen], atol=1e-3, rtol=0)
+    if dense:
+        assert seen[0].float().mean() > 0.3 and not seen[1].any()
+        one = rays.take(torch.arange(rays.near.shape[1])[None].expand(2, -1))
+        alone = Rays(*(getattr(one, name)[:1] for name in names))
+        before = [field.network.asked for field in (thrifty, plain)]
+        with torch.no_grad():
+            for field in (thrifty, plain):
+                field.network.centre = centre[:1]
+                field([(volume[:1], LOW, HIGH)], alone, LOW, HIGH)
+        asked = [field.network.asked - b for field, b in zip((thrifty, plain), before, strict=True)]
+        assert asked[0] < 0.85 * asked[1]
+
+
 def test_samples_of_different_boxes_stay_apart():
     """Each sample of a batch is rendered as it would be alone."""
     torch.manual_seed(0)
-    field = NeuralField(SMALL, 3, 5)
+    field = NeuralField(replace(SMALL, stop=0.0), 3, 5)
     low = torch.tensor([[-0.3, -0.5, 0.6], [0.0, -0.2, 0.7]])
     high = torch.tensor([[0.7, 0.5, 1.6], [0.5, 0.3, 1.0]])
     volume = torch.randn(2, 3, 5, 6, 7)
