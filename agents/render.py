@@ -12,19 +12,16 @@ import numpy as np
 from omegaconf import DictConfig
 from PIL import Image
 
-from agents.rendering import Scene, SceneRenderer, need_field
+from agents.rendering import Scene, SceneRenderer, need_field, see
 from agents.report.markup import table
 from agents.report.page import TEMPLATE
 from agents.report.pictures import data_uri, film_strip, png_bytes, upscale
 from agents.report.view_strips import LEGEND, colour, grey, principal_colours
 from agents.report.views import COLUMNS, picture_figure
 from agents.view_evaluation import Judged, judge, new_first
-from demos.dataset import Sample, make_sample
 from demos.features import cache_folder
-from demos.keyframes import find_keyframes
 from demos.store import Episode, open_episode
 from demos.target_views import FieldTargets, TargetViews, open_features
-from demos.transitions import time_feature
 from demos.viewpoints import TARGET
 from envs.interface import CameraView
 from manifield.errors import InputError, within
@@ -45,7 +42,7 @@ def run(config: DictConfig) -> None:
     episode = open_episode(config.episode)
     if config.frame >= len(episode):
         raise InputError(f"frame={config.frame}: {episode.path} has frames 0 to {len(episode) - 1}")
-    sample, given = _see(renderer, episode, config.frame)
+    sample, given = see(renderer.agent, episode, config.frame, renderer.sight)
     instruction = config.instruction or sample.descriptions[0]
     scene = renderer.look(sample, instruction)
     views = _targets(renderer, episode, config.frame)
@@ -66,16 +63,6 @@ def run(config: DictConfig) -> None:
     for one in judged:
         print(f"{'given' if one.given else 'never given':12} {one.name!s:16} {_told(one.numbers)}")
     print(f"\npage: {(folder / f'{name}.html').resolve()}")
-
-
-def _see(renderer: SceneRenderer, episode: Episode, frame: int) -> tuple[Sample, dict[str, CameraView]]:
-    """What the agent sees of a frame."""
-    observation = episode.observation(frame, renderer.agent.meta["cameras"])
-    before = [k for k in find_keyframes(episode.joint_velocities, episode.gripper_open) if k <= frame]
-    sight = renderer.agent.sight
-    moment = time_feature(len(before), sight.horizon)
-    name = f"{episode.path} frame {frame}"
-    return make_sample(observation, moment, sight, episode.descriptions, episode.task, name), observation.cameras
 
 
 def _targets(renderer: SceneRenderer, episode: Episode, frame: int) -> TargetViews:

@@ -13,8 +13,11 @@ from agents.agent import Agent
 from agents.checkpoint import find_checkpoint, load_field
 from agents.scene_field import SceneField
 from agents.tensors import Prediction
-from demos.dataset import Sample
-from envs.interface import Action
+from demos.dataset import Sample, Sight, make_sample, widen
+from demos.keyframes import find_keyframes
+from demos.store import Episode
+from demos.transitions import time_feature
+from envs.interface import Action, CameraView
 from manifield.errors import InputError
 from perception.field.field import Volume
 from perception.field.metrics import RenderedView
@@ -44,6 +47,7 @@ class SceneRenderer:
 
     def __init__(self, agent: Agent, field: SceneField) -> None:
         self.agent, self.field = agent, field
+        self.sight = widen(agent.sight, field.config.low, field.config.high)
 
     @classmethod
     def load(cls, path: Path) -> SceneRenderer | None:
@@ -79,8 +83,28 @@ class SceneRenderer:
             feature=_picture(features, size) if features else None,
         ), rays
 
+    @torch.no_grad()
+    def features_at(self, scene: Scene, points: np.ndarray) -> np.ndarray:
+        """[N, F] the field's features at world points [N, 3]."""
+        low, high = self.field.box(1)
+        with self._autocast():
+            told = (scene.volumes, low, high, scene.context)
+            found = self.field.field.features_at(torch.from_numpy(points.astype(np.float32))[None], told)
+        return found[0].numpy()
+
     def _autocast(self) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.agent.bf16)
+
+
+def see(agent: Agent, episode: Episode, frame: int, sight: Sight | None = None) -> tuple[Sample, dict[str, CameraView]]:
+    """What an agent sees of a recorded frame, as the sample that it is told and as pictures. sight: as far as this
+    reaches; None for the agent's own."""
+    observation = episode.observation(frame, agent.meta["cameras"])
+    before = [k for k in find_keyframes(episode.joint_velocities, episode.gripper_open) if k <= frame]
+    time = time_feature(len(before), agent.sight.horizon)
+    name = f"{episode.path} frame {frame}"
+    sample = make_sample(observation, time, sight or agent.sight, episode.descriptions, episode.task, name)
+    return sample, observation.cameras
 
 
 def need_field(renderer: SceneRenderer | None, run: str | Path) -> SceneRenderer:

@@ -43,6 +43,8 @@ class SceneFieldConfig(FieldConfig):
     views_at_once: int | None = None
     language: bool = False
     detail: tuple[int, int, int] | None = None
+    low: tuple[float, float, float] | None = None
+    high: tuple[float, float, float] | None = None
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any] | None) -> SceneFieldConfig | None:
@@ -50,10 +52,11 @@ class SceneFieldConfig(FieldConfig):
         if not values:
             return None
         data = known(cls, values, "field")
-        if data.get("detail") is not None:
-            data["detail"] = tuple(data["detail"])
-            if len(data["detail"]) != 3 or min(data["detail"]) < 1:
-                raise InputError(f"field.detail={list(data['detail'])}: give cells along x, y and z, or null")
+        for key in ("detail", "low", "high"):
+            if data.get(key) is not None:
+                data[key] = tuple(data[key])
+                if len(data[key]) != 3 or (key == "detail" and min(data[key]) < 1):
+                    raise InputError(f"field.{key}={list(data[key])}: give three numbers, for x, y and z, or null")
         config = cls(**data)
         choose(config.background, BACKGROUNDS, "field.background")
         for key, least in {"width": 1, "blocks": 0, "injections": 0, "coarse": 2, "fine": 0, "guided": 0}.items():
@@ -97,8 +100,11 @@ class SceneField(nn.Module):
         # What a rendering is measured against: a guess that knows nothing of the scene.
         self.register_buffer("mean_picture", torch.full((*picture, 3), 0.5))
         self.register_buffer("mean_feature", torch.zeros(features))
-        self.register_buffer("low", torch.tensor(agent.low, dtype=torch.float32), persistent=False)
-        self.register_buffer("high", torch.tensor(agent.high, dtype=torch.float32), persistent=False)
+        low, high = config.low or agent.low, config.high or agent.high
+        if not all(a < b for a, b in zip(low, high, strict=True)):
+            raise InputError(f"field.low {list(low)} must lie below field.high {list(high)} on every axis")
+        self.register_buffer("low", torch.tensor(low, dtype=torch.float32), persistent=False)
+        self.register_buffer("high", torch.tensor(high, dtype=torch.float32), persistent=False)
 
     mean_picture: Tensor
     mean_feature: Tensor
@@ -124,7 +130,7 @@ class SceneField(nn.Module):
         return self.field(volumes, rays, low, high, generator, measured, context)
 
     def box(self, batch: int) -> tuple[Tensor, Tensor]:
-        """The corners [B, 3] of the box that is rendered: the agent's."""
+        """The corners [B, 3] of the box that is rendered."""
         return self.low.expand(batch, 3), self.high.expand(batch, 3)
 
     def look(self, batch: Batch, prediction: Prediction) -> tuple[list[Volume], Tensor | None]:

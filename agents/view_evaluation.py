@@ -57,6 +57,7 @@ def view_targets(renderer: SceneRenderer, config: dict[str, Any]) -> FieldTarget
         InputError: the features are another teacher's, or stale.
     """
     field, own = renderer.field, set(renderer.agent.meta["cameras"])
+    reach = (field.config.low, field.config.high)
     for path in select_episodes(config["data"], config["tasks"], config["select"]):
         episode = open_episode(path)
         if not episode.field_frames and not set(episode.cameras) - own:
@@ -64,10 +65,10 @@ def view_targets(renderer: SceneRenderer, config: dict[str, Any]) -> FieldTarget
             return None
     cache = cache_folder(config["data"], field.config.teacher)
     if field.features and cache.is_dir():
-        return FieldTargets(None, "other", cache, renderer.agent.meta["features"])
+        return FieldTargets(None, "other", cache, renderer.agent.meta["features"], *reach)
     if field.features:
         print(f"features are not measured: no {cache} (manifield features reduction=…, that of the training's data)")
-    return FieldTargets(None, "other")
+    return FieldTargets(None, "other", None, None, *reach)
 
 
 def judge(

@@ -61,6 +61,24 @@ class Sight(Protocol):
     spacing: float
 
 
+@dataclass
+class WideSight:
+    """A sight that reaches beyond the box that is acted in: fields as of `Sight`."""
+
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    cameras: tuple[str, ...] | None
+    spacing: float
+
+
+def widen(sight: Sight, low: Sequence[float] | None, high: Sequence[float] | None) -> Sight:
+    """The sight with a box that holds its own and the one between low and high (None: its own)."""
+    lows = zip(sight.low, sight.low if low is None else low, strict=True)
+    highs = zip(sight.high, sight.high if high is None else high, strict=True)
+    a, b = tuple(min(pair) for pair in lows), tuple(max(pair) for pair in highs)
+    return WideSight((a[0], a[1], a[2]), (b[0], b[1], b[2]), sight.cameras, sight.spacing)
+
+
 def make_sample(
     observation: Observation,
     time: float,
@@ -115,6 +133,7 @@ class KeyframeDataset(Dataset[Sample]):
         targets: FieldTargets | None = None,
     ) -> None:
         self.sight = sight
+        self.seen = sight if targets is None else widen(sight, targets.low, targets.high)
         self.episodes = {episode.path: episode for episode in episodes}
         self.cameras = tuple(sight.cameras or _common_cameras(episodes))
         self.image_size = _common_size(episodes, self.cameras)
@@ -160,7 +179,7 @@ class KeyframeDataset(Dataset[Sample]):
         sample = make_sample(
             episode.observation(transition.source, self.cameras),
             transition.time,
-            self.sight,
+            self.seen,
             episode.descriptions,
             episode.task,
             f"{episode.path} frame {transition.source}",

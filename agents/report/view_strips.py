@@ -31,8 +31,8 @@ def view_strip(
     frames, captions = [colour(rgb), colour(seen_rgb)], ["target", "rendered"]
     if reprojected is not None:
         frames, captions = [*frames, colour(reprojected)], [*captions, "given views, carried over"]
-    met = seen_depth > 0
-    near, far = (float(depth[met].min()), float(depth[met].max())) if met.any() else (0.0, 1.0)
+    met = seen_depth > 0  # one scale for both, of what was rendered
+    near, far = (float(x) for x in np.percentile(seen_depth[met], [1, 99])) if met.any() else (0.0, 1.0)
     frames += [grey(depth, near, far), grey(seen_depth, near, far)]
     captions += ["depth, target", "depth, rendered"]
     if feature is not None and seen_feature is not None:

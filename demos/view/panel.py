@@ -17,12 +17,14 @@ import numpy as np
 import viser
 
 from demos.view import words
+from demos.view.overlay import Overlay
 from demos.view.replay import Replay, Sight
 from demos.view.scene import CLOSED, NOW, OPEN, Scene
 from envs.interface import Observation
 from manifield.errors import InputError
 
 PANEL_WIDTH = 350  # pixels
+GOAL = "agent's choice"
 LAYERS = {
     "point cloud": True,
     "voxels": False,
@@ -59,14 +61,21 @@ class Panel:
 
     Args:
         paths: of the episodes, at least one. sight: what of a scene is shown. cameras: shown at first; None for all.
+        overlay: what else is shown; None for nothing.
 
     Raises:
         InputError: the first episode cannot be shown, or has no such camera.
     """
 
     def __init__(
-        self, server: viser.ViserServer, paths: Sequence[Path], sight: Sight, cameras: Sequence[str] | None = None
+        self,
+        server: viser.ViserServer,
+        paths: Sequence[Path],
+        sight: Sight,
+        cameras: Sequence[str] | None = None,
+        overlay: Overlay | None = None,
     ) -> None:
+        self._overlay, self._more = overlay, () if overlay is None else overlay.layers
         self._server, self._gui, self._scene = server, server.gui, Scene(server)
         self._paths, self._sight = paths, sight
         self._wake = threading.Event()
@@ -89,7 +98,9 @@ class Panel:
         self._camera_folder: Any = None
         self._pictures = self._gui.add_image(np.full((8, 8, 3), 255, np.uint8), order=2.0)
         with self._gui.add_folder("Show", order=4.0):
-            self._layers = {name: self._listen(self._gui.add_checkbox(name, on)) for name, on in LAYERS.items()}
+            more = {name: name == self._more[0] for name in self._more} | ({GOAL: True} if self._more else {})
+            layers = LAYERS | more
+            self._layers = {name: self._listen(self._gui.add_checkbox(name, on)) for name, on in layers.items()}
             self._size = self._listen(self._gui.add_slider("point size (mm)", 1.0, 12.0, 0.5, 5.0))
         self._build()
 
@@ -139,7 +150,16 @@ class Panel:
         wanted = "point cloud" in fresh or ("point cloud" in now.layers and resized)
         cloud = replay.cloud(now.frame, now.cameras) if wanted else None
         voxels = replay.voxels(now.frame, now.cameras) if "voxels" in fresh else None
+        more, goal = {}, None
+        if self._overlay is not None:
+            more = {name: self._overlay.voxels(name, replay, now.frame) for name in self._more if name in fresh}
+            goal = self._overlay.goal(replay, now.frame) if GOAL in fresh else None
         with self._server.atomic():
+            for name, found in more.items():
+                self._scene.show_voxels(f"/{name}", *found)
+            if goal is not None:
+                colour = OPEN if goal[7] > 0.5 else CLOSED
+                self._scene.show_gripper(f"/{GOAL}", goal[:7], goal[7] > 0.5, colour, GOAL, width=4.0)
             if cloud is not None:
                 self._scene.show_cloud("/point cloud", *cloud, now.size)
             if voxels is not None:
@@ -159,7 +179,7 @@ class Panel:
         self._status.content = words.moment(self._replay, frame)
 
     def _show_layers(self, now: State) -> None:
-        for name, layer in NODES.items():
+        for name, layer in (NODES | {f"/{name}": name for name in (*self._more, GOAL)}).items():
             self._scene.set_visible(name, layer in now.layers)
         for name in self._scene.names("/key-frames/"):
             self._scene.set_visible(name, "key-frames" in now.layers)

@@ -11,14 +11,15 @@ from contextlib import redirect_stdout
 
 from omegaconf import DictConfig
 
+from demos.view.overlay import Overlay
 from demos.view.replay import Sight, find_shown
 from manifield.errors import InputError, within
 
 PORTS_TRIED = 100
 
 
-def run(config: DictConfig) -> int:
-    """Show what `configs/view.yaml` says; returns 0 after Ctrl-C, which is how this ends.
+def run(config: DictConfig, overlay: Overlay | None = None) -> int:
+    """Show what `configs/view.yaml` says, and the overlay; returns 0 after Ctrl-C, which is how this ends.
 
     Raises:
         InputError: nothing to show, viser is not installed, or no port.
@@ -50,7 +51,7 @@ def run(config: DictConfig) -> int:
         server = viser.ViserServer(host=config.host, port=port, verbose=False)
     try:
         cameras = None if config.cameras is None else _as_list(config.cameras)
-        panel = Panel(server, paths, sight, cameras)
+        panel = Panel(server, paths, sight, cameras, overlay)
         host = "localhost" if config.host in ("0.0.0.0", "::") else config.host
         url = f"http://{f'[{host}]' if ':' in host else host}:{server.get_port()}"
         print(f"{len(paths)} episode{'s' if len(paths) > 1 else ''} at {url} (Ctrl-C ends)", flush=True)

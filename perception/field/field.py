@@ -159,7 +159,6 @@ class NeuralField(nn.Module):
         Args:
             told: volumes, low, high, context. wanted: [B, R, S] bool, None for all; elsewhere the density is 0.
         """
-        volumes, low, high, context = told
         points = rays.points(depths)
         shape = points.shape[:-1]
         unit = F.normalize(rays.directions, dim=-1)[:, :, None].expand_as(points).flatten(1, 2)
@@ -170,15 +169,27 @@ class NeuralField(nn.Module):
             most = max(1, int(wanted.flatten(1).sum(dim=1).max()))
             chosen = wanted.flatten(1).int().argsort(dim=1, descending=True, stable=True)[:, :most]
             points, unit = take(points, chosen), take(unit, chosen)
+        density, colour, trunk = self._query(points, unit, told)
+        if chosen is not None:
+            count = shape[1] * shape[2]
+            density, colour, trunk = (_scatter(answer, chosen, count) for answer in (density, colour, trunk))
+        return density.view(shape), colour.view(*shape, 3), trunk.view(*shape, -1)
+
+    def _query(self, points: Tensor, unit: Tensor, told: Told) -> Asked:
+        """The network's answers at points [B, N, 3] seen along unit directions [B, N, 3]."""
+        volumes, low, high, context = told
         condition = [sample_volume(volume.float(), points, a, b) for volume, a, b in volumes]
         if context is not None:
             condition.append(context[:, :, None].expand(-1, -1, points.shape[1]))
         inside = (points - low[:, None]) / (high - low)[:, None] * 2 - 1
-        answers = self.network(inside, unit, torch.cat(condition, dim=1).transpose(1, 2))
-        if chosen is not None:
-            answers = tuple(_scatter(answer, chosen, shape[1] * shape[2]) for answer in answers)
-        density, colour, trunk = answers
-        return density.view(shape), colour.view(*shape, 3), trunk.view(*shape, -1)
+        return self.network(inside, unit, torch.cat(condition, dim=1).transpose(1, 2))
+
+    def features_at(self, points: Tensor, told: Told) -> Tensor:
+        """[B, N, F] the teacher's feature at points [B, N, 3], as seen from above; without a teacher what the network
+        makes of them, [B, N, width]."""
+        down = torch.tensor([0.0, 0.0, -1.0], device=points.device).expand_as(points)
+        trunk = self._query(points, down, told)[2]
+        return (trunk if self.feature is None else self.feature(trunk)).float()
 
     def _ask_front_to_back(self, rays: Rays, depths: Tensor, told: Told) -> Asked:
         """As `_ask`, but of rays that nothing gets past any more no further."""

@@ -180,6 +180,32 @@ def test_language_can_tell_the_field(field_config, tiny_field):
     assert context.shape == (2, 16) and not torch.allclose(context[0], context[1])
 
 
+def test_a_wider_box_shows_more_and_changes_nothing_for_the_agent(field_config, tiny_field):
+    config = field_config()
+    agent = AgentConfig.from_mapping(OmegaConf.to_container(config.agent))
+    language = make_language_encoder(**agent.language)
+    low, high = (-0.6, -0.9, 0.5), (0.9, 0.9, 1.9)
+    narrow, wide = dataset(config, FieldTargets()), dataset(config, FieldTargets(low=low, high=high))
+    assert len(wide[0].points) > len(narrow[0].points) > 0
+    policy = Policy(agent, language.width).eval()
+    batcher = Batcher(agent, language)
+    with torch.no_grad():
+        predictions = [policy(batcher.batch([data[0]], ["go"])) for data in (narrow, wide)]
+        for name in ("position", "rotation", "gripper", "collision"):
+            torch.testing.assert_close(getattr(predictions[0], name), getattr(predictions[1], name))
+        reach = SceneFieldConfig.from_mapping(tiny_field | {"low": list(low), "high": list(high), "detail": [30] * 3})
+        field = SceneField(reach, agent, language.width, 0, (16, 16))
+        grids = [field.look(batcher.batch([data[0]], ["go"]), p)[0][-1][0] for data, p in
+                 zip((narrow, wide), predictions, strict=True)]  # fmt: skip
+    assert (grids[1][:, -1] > 0).sum() > (grids[0][:, -1] > 0).sum()
+    target = whole_view(wide[0].views[0])
+    seen = field.rays(target, np.eye(4)[None])
+    own = SceneField(SceneFieldConfig.from_mapping(tiny_field), agent, language.width, 0, (16, 16))
+    assert (seen.far - seen.near).clamp(min=0).sum() > (lambda r: (r.far - r.near).clamp(min=0).sum())(
+        own.rays(target, np.eye(4)[None])
+    )
+
+
 # Configuration and refusals
 
 
@@ -199,6 +225,7 @@ def test_presets_are_complete_and_none_is_none():
         ({"lambda_recon": 0.0, "lambda_feat": 0.0, "lambda_depth": 0.0}, "all 0: give field=none"),
         ({"lambda_recon": -1.0}, "field.lambda_recon=-1.0: give a weight from 0 on"),
         ({"detail": [4, 4]}, "field.detail"),
+        ({"low": [0.0, 0.0, 2.0]}, "field.low .* must lie below field.high"),
         ({"coarse": 1}, "field.coarse=1: give a number from 2 on"),
         ({"views": 0}, "field.views=0"),
         ({"background": "black"}, "unknown field.background 'black'"),

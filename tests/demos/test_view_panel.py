@@ -187,3 +187,35 @@ def test_a_camera_that_stands_nowhere_is_told(episode: Path, show: Callable[...,
 def test_an_unknown_camera_is_refused(episode: Path, show: Callable[..., Panel]) -> None:
     with pytest.raises(InputError, match=r"cameras=\[side\].*front, wrist"):
         show(episode, cameras=["front", "side"])
+
+
+class Somebody:
+    """An overlay that says where it is asked."""
+
+    layers = ("heat", "colours")
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+
+    def voxels(self, layer: str, replay, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self.asked.append((layer, frame))
+        return np.full((2, 3), 0.1 * frame, np.float32), np.full((2, 3), 200, np.uint8), np.full(3, 0.02)
+
+    def goal(self, replay, frame: int) -> np.ndarray:
+        return np.array([0.1, 0.2, 1.0 + frame, 0.0, 1.0, 0.0, 0.0, 1.0])
+
+
+def test_an_overlay_is_drawn_for_the_frame_that_is_shown(server: viser.ViserServer, episode: Path) -> None:
+    overlay = Somebody()
+    panel = Panel(server, [episode], SIGHT, None, overlay)
+    panel.spin(0.0)
+    assert overlay.asked == [("heat", 0)] and drawn(panel, "/colours") is None  # only what is switched on
+    assert drawn(panel, "/heat").visible and drawn(panel, "/agent's choice").position[2] == pytest.approx(1.0)
+    panel._layers["colours"].value = True
+    panel._slider.value = 2
+    panel.draw()
+    assert overlay.asked[1:] == [("heat", 2), ("colours", 2)]
+    assert drawn(panel, "/agent's choice").position[2] == pytest.approx(3.0)
+    panel._layers["heat"].value = False
+    panel.draw()
+    assert not drawn(panel, "/heat").visible and drawn(panel, "/colours").visible
