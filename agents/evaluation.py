@@ -25,6 +25,7 @@ from agents.playing import Player, kept_episode
 from agents.rendering import SceneRenderer
 from agents.report.summary import evaluation_table
 from agents.statistics import wilson_interval
+from demos.store import find_episodes
 from envs.make import make_environment
 from envs.seeds import SPLITS
 from manifield.errors import InputError, choose, distinct, within
@@ -45,7 +46,7 @@ def run(config: DictConfig) -> None:
     checkpoint = find_checkpoint(Path(config.run))
     folder = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
     meta = load_meta(checkpoint)
-    tasks = settings["tasks"] or meta["tasks"]
+    tasks = settings["tasks"] or _trained_tasks(meta["tasks"], settings["data"])
     settings["tasks"] = [tasks] if isinstance(tasks, str) else tasks
     distinct(settings["tasks"], "tasks")
     if settings["data"] is not None:
@@ -99,6 +100,20 @@ def evaluate(settings: dict[str, Any], out: Path) -> dict[str, Any]:
         summary = summarise(episodes, settings) | {"seconds": round(time.perf_counter() - begin, 1)}
         write_whole(out / "results.json", json.dumps(summary, indent=1))
     return summary
+
+
+def _trained_tasks(trained: list[str], data: str | None) -> list[str]:
+    """The tasks that an agent was trained on; of recorded episodes, those of them that are there."""
+    if data is None:
+        return trained
+    there = {path.parents[2].name for path in find_episodes(data)}
+    found = [task for task in trained if task in there]
+    if not found:
+        raise InputError(
+            f"data={data} holds {', '.join(sorted(there))}, the agent was trained on {', '.join(trained)}: say which to "
+            "evaluate on, tasks=[…]"
+        )
+    return found
 
 
 def _seen_as_in_training(env: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:

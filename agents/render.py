@@ -17,7 +17,7 @@ from agents.report.markup import table
 from agents.report.page import TEMPLATE
 from agents.report.pictures import data_uri, film_strip, png_bytes, upscale
 from agents.report.view_strips import LEGEND, colour, grey, principal_colours
-from agents.report.views import COLUMNS, picture_figure
+from agents.report.views import COLUMNS, EXPLANATION, picture_figure
 from agents.view_evaluation import Judged, judge, new_first
 from demos.features import cache_folder
 from demos.store import Episode, open_episode
@@ -61,22 +61,19 @@ def run(config: DictConfig) -> None:
         write_whole(folder / f"{name}_orbit.webp", orbit)
     write_whole(folder / f"{name}.html", _page(config, episode, instruction, judged, orbit))
     for one in judged:
-        print(f"{'given' if one.given else 'never given':12} {one.name!s:16} {_told(one.numbers)}")
+        print(f"{'given' if one.given else 'never given':12} {_title(one):16} {_told(one.numbers)}")
     print(f"\npage: {(folder / f'{name}.html').resolve()}")
 
 
 def _targets(renderer: SceneRenderer, episode: Episode, frame: int) -> TargetViews:
-    """All pictures that there are of a frame, with the teacher's features where they are kept."""
+    """All pictures that there are of a frame, each with the teacher's features if they are kept."""
     field, cameras = renderer.field, renderer.agent.meta["cameras"]
     cache = cache_folder(episode.path.resolve().parents[3], field.config.teacher)
     targets = FieldTargets(None, "all", cache if field.features and cache.is_dir() else None)
     features = open_features(episode, targets)
     if features is not None and features.identity != renderer.agent.meta["features"]:
         raise InputError(f"{features.file}: features of another teacher than the agent's: {features.identity}")
-    views = TargetViews(episode, frame, targets, cameras, None, keep=True)
-    if features is not None and all((frame, name) in features for name in views.names):
-        views = TargetViews(episode, frame, targets, cameras, features, keep=True)
-    return views
+    return TargetViews(episode, frame, targets, cameras, features, keep=True)
 
 
 def _orbit(renderer: SceneRenderer, scene: Scene, config: DictConfig, progress: Progress) -> bytes:
@@ -115,18 +112,18 @@ def _orbit(renderer: SceneRenderer, scene: Scene, config: DictConfig, progress: 
 
 def _page(config: DictConfig, episode: Episode, instruction: str, judged: list[Judged], orbit: bytes) -> str:
     header = ["view", "", *(title for title, _ in COLUMNS.values())]
-    rows = [[str(one.name), "given" if one.given else "never given", *_cells(one.numbers)] for one in judged]
+    rows = [[_title(one), "given" if one.given else "never given", *_cells(one.numbers)] for one in judged]
     parts = [("Numbers", table(header, rows))]
     if orbit:
         parts.append(("Orbit", picture_figure(data_uri(orbit, "image/webp"), "colour, depth and features", {})))
     for title, wanted in (("Views never given", False), ("Given views", True)):
         figures = [
-            picture_figure(data_uri(png_bytes(one.strip(config.enlarge))), str(one.name), one.numbers)
+            picture_figure(data_uri(png_bytes(one.strip(config.enlarge))), _title(one), one.numbers)
             for one in judged
             if one.given is wanted
         ]
         if figures:
-            parts.append((title, f'<p class="note">{escape(LEGEND)}</p>' + "\n".join(figures)))
+            parts.append((title, f'<p class="note">{escape(EXPLANATION + LEGEND)}</p>' + "\n".join(figures)))
     body = "\n".join(f"<section><h2>{escape(title)}</h2>\n{content}</section>" for title, content in parts)
     name = f"{episode.task} {episode.path.name}, frame {config.frame}"
     written = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
@@ -138,6 +135,10 @@ def _page(config: DictConfig, episode: Episode, instruction: str, judged: list[J
         links="",
         body=body,
     )
+
+
+def _title(one: Judged) -> str:
+    return f"field view {one.name}" if isinstance(one.name, int) else one.name
 
 
 def _cells(numbers: dict[str, float]) -> list[str]:

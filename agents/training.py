@@ -119,6 +119,9 @@ def field_targets(field: SceneFieldConfig, data: Path, identity: str | None = No
 def _make_field(
     config: SceneFieldConfig, policy: Policy, language: LanguageEncoder, dataset: KeyframeDataset
 ) -> SceneField:
+    least = min(sum(isinstance(name, int) for name in moment.names) for moment in dataset.views.values())
+    if config.views is not None and least < config.views:
+        print(f"warning: field.views={config.views}, but some moments have only {least} field views", flush=True)
     picture, feature = mean_target(list(dataset.views.values()))
     channels = dataset.feature_channels
     field = SceneField(config, policy.config, language.width, channels, (picture.shape[0], picture.shape[1]))
@@ -273,4 +276,8 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     for episodes, word in ((old_episodes - new_episodes, "more"), (new_episodes - old_episodes, "fewer")):
         if episodes:
             changes.append(f"{len(episodes)} episodes {word} (such as {min(episodes)})")
+    if bool(before["field"]) != bool(now["field"]):  # rather than every key of it
+        changes.append("a neural field, not field=none" if before.pop("field") else "field=none, not a neural field")
+        now.pop("field")
+        before.pop("field", None)
     return [*changes, *differences(before, now)]

@@ -209,7 +209,9 @@ class KeyframeDataset(Dataset[Sample]):
         return 0 if first is None else first.channels
 
     def _open_targets(self, targets: FieldTargets, cache: bool) -> None:
+        first = {t.episode: t.source for t in reversed(self.items)}
         for path, episode in self.episodes.items():
+            TargetViews(episode, first[path], targets, self.cameras, None, False)  # says first if there are no views
             self.features[path] = features = open_features(episode, targets)
             if features is not None and features.identity != self.feature_identity:
                 raise InputError(

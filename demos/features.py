@@ -103,7 +103,7 @@ class Features(Mapping[Picture, np.ndarray]):
             self.hashes = {_picture(name): value for name, value in notes["pictures"].items()}
         except FileNotFoundError:
             raise InputError(
-                f"{file}: no features; run `manifield features` on these data, with this teacher"
+                f"{file}: no features; run `manifield features data={file.parents[4]} teacher={file.parents[2].name}`"
             ) from None
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError):
             raise InputError(

@@ -100,7 +100,7 @@ class Episode:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_dir():
-            raise InputError(f"{path}: no such episode; `find_episodes` lists those of a folder ({EXPECTED})")
+            raise InputError(f"{path}: no such episode; give the folder of one, {EXPECTED}")
         demo = read_pickle(path / LOW_DIM)
         frames = getattr(demo, "_observations", None) if isinstance(demo, StoredDemo) else demo
         if not isinstance(frames, list) or not all(isinstance(frame, StoredObservation) for frame in frames):

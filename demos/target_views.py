@@ -38,6 +38,7 @@ class TargetViews(Sequence[TargetView]):
 
     Args:
         cameras: the agent's.
+        features: of the episode; a picture that they do not cover comes without.
         keep: whether what has been decoded stays in memory (128 x 128: 0.1 MB a picture, and its features).
 
     Raises:
@@ -83,10 +84,11 @@ class TargetViews(Sequence[TargetView]):
             picture = read_field_view(self._episode.path, self.frame, name)
         else:
             picture = self._episode.view(self.frame, name)
-        feature = None if self._features is None else self._features[self.frame, name]
+        known = self._features is not None and (self.frame, name) in self._features
+        feature = self._features[self.frame, name] if self._features is not None and known else None
         title = f"{self._episode.path} frame {self.frame}, {f'field view {name}' if isinstance(name, int) else name}"
         view = TargetView(picture, feature, title)
-        view.check(0 if self._features is None else self._features.channels)
+        view.check(self._features.channels if self._features is not None and known else 0)
         if self._kept is not None:
             self._kept[index] = view
         return view

@@ -229,7 +229,7 @@ def test_presets_are_complete_and_none_is_none():
         ({"coarse": 1}, "field.coarse=1: give a number from 2 on"),
         ({"views": 0}, "field.views=0"),
         ({"background": "black"}, "unknown field.background 'black'"),
-        ({"teacher": "dino"}, "no features; run `manifield features`"),
+        ({"teacher": "dino"}, "no features; run `manifield features data=.*/data teacher=dino`"),
     ],
 )
 def test_wrong_settings_are_one_line(field_config, tmp_path, changes, message):
@@ -238,12 +238,20 @@ def test_wrong_settings_are_one_line(field_config, tmp_path, changes, message):
 
 
 def test_frames_without_views_are_named_before_training(field_config, tiny_data, tmp_path):
-    config = field_config({"teacher": "none"}, "steps=1", f"run={tmp_path / 'run'}")
+    config = field_config({}, "steps=1", f"run={tmp_path / 'run'}")
     config.data = str(tiny_data)
-    with pytest.raises(InputError, match="frame 0: no field views to learn from"):
+    with pytest.raises(InputError, match="frame 0: no field views to learn from"):  # rather than no features
         training.run(config)
-    config.field.cameras = True
+    config.field.cameras, config.field.teacher = True, "none"
     training.run(config)
+
+
+def test_more_views_than_there_are_is_said(field_config, tmp_path, capsys):
+    training.run(field_config({"views": 9}, "steps=1", f"run={tmp_path / 'run'}"))
+    assert "warning: field.views=9, but some moments have only 3 field views" in capsys.readouterr().out
+    training.run(field_config({"views": 2}, "steps=1", f"run={tmp_path / 'two'}"))
+    out = capsys.readouterr().out
+    assert "warning" not in out and "8 pictures of 4 moments" in out
 
 
 def test_features_of_one_teacher_only(field_config, view_data, tmp_path):
@@ -265,5 +273,5 @@ def test_features_of_one_teacher_only(field_config, view_data, tmp_path):
 
 def test_a_run_with_a_field_does_not_go_on_without(field_config, train_config, view_data, tmp_path):
     training.run(field_config({}, "steps=2", f"run={tmp_path / 'run'}"))
-    with pytest.raises(InputError, match="field"):
+    with pytest.raises(InputError, match="holds a run with a neural field, not field=none: repeat"):
         training.run(train_config("steps=2", f"data={view_data}", f"run={tmp_path / 'run'}"))

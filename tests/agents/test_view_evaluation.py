@@ -92,6 +92,31 @@ def test_render_writes_a_page_and_an_orbit(run, view_data, capsys):
         assert orbit.n_frames == 3 and orbit.width == 3 * 32 + 2 * 4
 
 
+def test_a_task_that_is_not_recorded_is_left_out(run, view_data, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(view_data / "open_drawer", copy / "open_drawer")
+    evaluation.run(compose("evaluate", [f"run={run}", f"data={copy}", "name=one", "views=0"]))
+    assert list(json.loads((run / "one" / "results.json").read_text())["tasks"]) == ["open_drawer", "all"]
+    (copy / "open_drawer").rename(copy / "something_else")
+    with pytest.raises(InputError, match="holds something_else, the agent was trained on open_drawer, push_buttons"):
+        evaluation.run(compose("evaluate", [f"run={run}", f"data={copy}", "name=other"]))
+
+
+def test_render_shows_features_of_those_views_that_have_them(run, view_data, tmp_path, capsys):
+    from demos.features import Features, cache_file, save_features
+
+    copy = tmp_path / "copy"
+    shutil.copytree(view_data, copy)
+    file = cache_file(copy / "features" / "made_up", find_episodes(copy)[0])
+    old = Features(file)
+    kept = {name: old[name] for name in old if name[1] != "front"}
+    save_features(file, kept, {name: old.hashes[name] for name in kept}, "made up", "", "")
+    render.run(compose("render", [str(find_episodes(copy)[0]), f"run={run}", "orbit=0"]))
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("cosine" in line for line in lines if line.startswith("never given ")) == 3
+    assert not any("cosine" in line for line in lines if line.startswith("given "))
+
+
 def test_render_refuses_in_one_line(run, train_config, tiny_data, view_data, tmp_path):
     episode = find_episodes(view_data)[0]
     with pytest.raises(InputError, match=r"frame=99: .* has frames 0 to"):

@@ -209,7 +209,7 @@ def test_pictures_that_have_changed_since(data):
 
 def test_features_that_are_missing_or_damaged(data):
     episode, cache = open_episode(episode_directory(data, "open_jar", 0)), cache_folder(data, "efficientnet")
-    with pytest.raises(InputError, match="no features; run `manifield features` on these data"):
+    with pytest.raises(InputError, match="no features; run `manifield features data=.*/data teacher=efficientnet`"):
         load_features(episode, cache)
     extract(data)
     with pytest.raises(InputError, match="no features of frame 1, view front; .*every=…. or camera .cameras=…"):

@@ -98,7 +98,7 @@ def test_features_that_do_not_fit_are_one_line(episode, tmp_path):
     with_features(episode, tmp_path / "cache", range(7))
     with pytest.raises(InputError, match="features of another teacher: someone, not somebody else"):
         open_features(episode, FieldTargets(features=tmp_path / "cache", identity="somebody else"))
-    with pytest.raises(InputError, match="no features; run `manifield features`"):
+    with pytest.raises(InputError, match="no features; run `manifield features data=.* teacher=elsewhere`"):
         open_features(episode, FieldTargets(features=tmp_path / "elsewhere"))
     shutil.copy(picture_file(episode.path, (0, 1)), picture_file(episode.path, (0, 0)))
     with pytest.raises(InputError, match="stale, .*0.png has changed since"):
