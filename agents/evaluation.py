@@ -110,8 +110,8 @@ def _trained_tasks(trained: list[str], data: str | None) -> list[str]:
     found = [task for task in trained if task in there]
     if not found:
         raise InputError(
-            f"data={data} holds {', '.join(sorted(there))}, the agent was trained on {', '.join(trained)}: say which to "
-            "evaluate on, tasks=[…]"
+            f"data={data} holds {', '.join(sorted(there))}, the agent was trained on {', '.join(trained)}: "
+            "say which to evaluate on, tasks=[…]"
         )
     return found
 
