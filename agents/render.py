@@ -17,13 +17,14 @@ from agents.report.markup import table
 from agents.report.page import TEMPLATE
 from agents.report.pictures import data_uri, film_strip, png_bytes, upscale
 from agents.report.view_strips import LEGEND, colour, grey, principal_colours
-from agents.report.views import COLUMNS, EXPLANATION, picture_figure
+from agents.report.views import COLUMNS, EXPLANATION, picture_figure, view_cells, view_words
 from agents.view_evaluation import Judged, judge, new_first
 from demos.features import cache_folder
 from demos.store import Episode, open_episode
 from demos.target_views import FieldTargets, TargetViews, open_features
 from demos.viewpoints import TARGET
 from envs.interface import CameraView
+from manifield.command import run_folder
 from manifield.errors import InputError, within
 from manifield.files import write_whole
 from manifield.progress import Progress
@@ -53,15 +54,14 @@ def run(config: DictConfig) -> None:
             judged.append(judge(renderer, scene, sample, views, number, given))
             progress.advance()
         orbit = _orbit(renderer, scene, config, progress) if config.orbit else b""
-    folder = Path(config.run)
-    folder = (folder.parents[1] if folder.parent.name == "checkpoints" else folder) / "renders"
+    folder = run_folder(Path(config.run)) / "renders"
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{episode.task}_{episode.path.name}_{config.frame}"
     if orbit:
         write_whole(folder / f"{name}_orbit.webp", orbit)
     write_whole(folder / f"{name}.html", _page(config, episode, instruction, judged, orbit))
     for one in judged:
-        print(f"{'given' if one.given else 'never given':12} {_title(one):16} {_told(one.numbers)}")
+        print(f"{'given' if one.given else 'never given':12} {_title(one):16} {view_words(one.numbers)}")
     print(f"\npage: {(folder / f'{name}.html').resolve()}")
 
 
@@ -69,11 +69,9 @@ def _targets(renderer: SceneRenderer, episode: Episode, frame: int) -> TargetVie
     """All pictures that there are of a frame, each with the teacher's features if they are kept."""
     field, cameras = renderer.field, renderer.agent.meta["cameras"]
     cache = cache_folder(episode.path.resolve().parents[3], field.config.teacher)
-    targets = FieldTargets(None, "all", cache if field.features and cache.is_dir() else None)
-    features = open_features(episode, targets)
-    if features is not None and features.identity != renderer.agent.meta["features"]:
-        raise InputError(f"{features.file}: features of another teacher than the agent's: {features.identity}")
-    return TargetViews(episode, frame, targets, cameras, features, keep=True)
+    kept = cache if field.features and cache.is_dir() else None
+    targets = FieldTargets(None, "all", kept, renderer.agent.meta["features"])
+    return TargetViews(episode, frame, targets, cameras, open_features(episode, targets), keep=True)
 
 
 def _orbit(renderer: SceneRenderer, scene: Scene, config: DictConfig, progress: Progress) -> bytes:
@@ -112,7 +110,7 @@ def _orbit(renderer: SceneRenderer, scene: Scene, config: DictConfig, progress: 
 
 def _page(config: DictConfig, episode: Episode, instruction: str, judged: list[Judged], orbit: bytes) -> str:
     header = ["view", "", *(title for title, _ in COLUMNS.values())]
-    rows = [[_title(one), "given" if one.given else "never given", *_cells(one.numbers)] for one in judged]
+    rows = [[_title(one), "given" if one.given else "never given", *view_cells(one.numbers)] for one in judged]
     parts = [("Numbers", table(header, rows))]
     if orbit:
         parts.append(("Orbit", picture_figure(data_uri(orbit, "image/webp"), "colour, depth and features", {})))
@@ -139,12 +137,3 @@ def _page(config: DictConfig, episode: Episode, instruction: str, judged: list[J
 
 def _title(one: Judged) -> str:
     return f"field view {one.name}" if isinstance(one.name, int) else one.name
-
-
-def _cells(numbers: dict[str, float]) -> list[str]:
-    return [f"{numbers[k]:.{digits}f}" if np.isfinite(numbers[k]) else "–" for k, (_, digits) in COLUMNS.items()]
-
-
-def _told(numbers: dict[str, float]) -> str:
-    pairs = zip(COLUMNS.values(), _cells(numbers), strict=True)
-    return ", ".join(f"{title} {cell}" for (title, _), cell in pairs if cell != "–")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.agent import Agent
-from agents.checkpoint import find_checkpoint, load_field
+from agents.checkpoint import find_checkpoint, load_field, load_meta
 from agents.scene_field import SceneField
 from agents.tensors import Prediction
 from demos.dataset import Sample, Sight, make_sample, widen
@@ -52,8 +52,11 @@ class SceneRenderer:
     @classmethod
     def load(cls, path: Path) -> SceneRenderer | None:
         """From a run's folder or a checkpoint's; None if it was trained without a field."""
-        agent = Agent.load(path)
-        field = load_field(find_checkpoint(path), agent.policy, agent.batcher.language.width)
+        checkpoint = find_checkpoint(path)
+        if not load_meta(checkpoint)["config"].get("field"):
+            return None
+        agent = Agent.load(checkpoint)
+        field = load_field(checkpoint, agent.policy, agent.batcher.language.width)
         return None if field is None else cls(agent, field)
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from agents.config import AgentConfig, known
 from agents.tensors import Batch, Prediction
 from demos.dataset import Sample
+from demos.target_views import evenly
 from manifield.errors import InputError, choose
 from perception.field.field import FieldConfig, NeuralField, Volume
 from perception.field.losses import field_losses
@@ -177,9 +178,7 @@ class SceneField(nn.Module):
 def mean_target(moments: Sequence[Sequence[TargetView]], most: int = 200) -> tuple[Tensor, Tensor | None]:
     """Mean picture [H, W, 3] in [0, 1] and mean feature [F] (None without a teacher) of at most so many target views,
     spread over the moments."""
-    views = [(moment, number) for moment in moments for number in range(len(moment))]
-    count = min(most, len(views))
-    chosen = [views[k * len(views) // count] for k in range(count)]
+    chosen = evenly([(moment, number) for moment in moments for number in range(len(moment))], most)
     first = chosen[0][0][chosen[0][1]]
     picture, feature, pictures = np.zeros(first.picture.rgb.shape), 0.0, 0
     for moment, number in chosen:

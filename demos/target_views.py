@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import TypeVar, overload
 
 from demos.features import Features, View, load_features
 from demos.field_views import field_view_numbers, read_field_view
 from demos.store import Episode
 from manifield.errors import InputError
 from perception.field.views import TargetView
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ def open_features(episode: Episode, targets: FieldTargets) -> Features | None:
     return None if targets.features is None else load_features(episode, targets.features, targets.identity)
 
 
-def evenly(numbers: Sequence[int], count: int | None) -> list[int]:
-    """`count` of the numbers, evenly spread over their order; all if there are not more."""
-    if count is None or count >= len(numbers):
-        return list(numbers)
-    return [numbers[k * len(numbers) // count] for k in range(count)]
+def evenly(items: Sequence[T], count: int | None) -> list[T]:
+    """`count` of the items, evenly spread over their order; all if there are not more."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[k * len(items) // count] for k in range(count)]

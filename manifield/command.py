@@ -135,11 +135,16 @@ def quoted(verb: str, words: Sequence[str]) -> str:
 
 def remember(run: Path, command: str) -> None:
     """Add a command line to RUN/commands.txt, which tells how to repeat what is there."""
-    folder = run.parents[1] if run.parent.name == "checkpoints" else run
+    folder = run_folder(run)
     file = folder / "commands.txt"
     known = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     if folder.is_dir() and command not in known:
         write_whole(file, "\n".join([*known, command]) + "\n")
+
+
+def run_folder(path: Path) -> Path:
+    """The run's folder, of a run's folder or one of its checkpoints'."""
+    return path.parents[1] if path.parent.name == "checkpoints" else path
 
 
 def load(target: str) -> Callable[[DictConfig], Any]:

@@ -55,9 +55,20 @@ def view_rows(tasks: Mapping[str, Mapping[str, float | None]]) -> list[list[str]
     """Header and a row a task, as texts."""
     rows = [["task", "views", *(title for title, _ in COLUMNS.values())]]
     for task, row in tasks.items():
-        cells = ["–" if row.get(key) is None else f"{row[key]:.{digits}f}" for key, (_, digits) in COLUMNS.items()]
-        rows.append([task, f"{row['views']:.0f}", *cells])
+        rows.append([task, f"{row['views']:.0f}", *view_cells(row)])
     return rows
+
+
+def view_cells(numbers: Mapping[str, Any]) -> list[str]:
+    """`COLUMNS` as texts; "–" where nothing was measured."""
+    values = [(numbers.get(key), digits) for key, (_, digits) in COLUMNS.items()]
+    return ["–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}" for value, digits in values]
+
+
+def view_words(numbers: Mapping[str, Any]) -> str:
+    """What was measured, in one line."""
+    pairs = zip(COLUMNS.values(), view_cells(numbers), strict=True)
+    return ", ".join(f"{title} {cell}" for (title, _), cell in pairs if cell != "–")
 
 
 def strip_figure(file: Path, title: str, numbers: Mapping[str, Any]) -> str:
@@ -77,12 +88,7 @@ def strip_figure(file: Path, title: str, numbers: Mapping[str, Any]) -> str:
 
 def picture_figure(source: str, title: str, numbers: Mapping[str, Any]) -> str:
     """A picture given by its address under its title and numbers."""
-    texts = [
-        f"{name} {numbers[key]:.{digits}f}"
-        for key, (name, digits) in COLUMNS.items()
-        if np.isfinite(numbers.get(key, np.nan))
-    ]
-    note = f'<span class="note">{escape(", ".join(texts))}</span>'
+    note = f'<span class="note">{escape(view_words(numbers))}</span>'
     style = "width:100%;max-width:1040px;height:auto;border-radius:5px"
     return f'<figure><figcaption>{words(title)} {note}</figcaption><img style="{style}" src="{source}" alt=""></figure>'
 

@@ -89,6 +89,28 @@ def train_config(tiny_data: Path, tmp_path: Path):
     return make
 
 
+@pytest.fixture
+def stop_and_go_on(monkeypatch: pytest.MonkeyPatch):
+    """Trains until a step is reached, is interrupted there, and trains again: stop_and_go_on(config, step)."""
+    from agents import training
+
+    def run(config, number: int) -> None:
+        step = training.training_step
+
+        def stop(*args, **kwargs):
+            if args[4] == number:
+                raise KeyboardInterrupt
+            return step(*args, **kwargs)
+
+        monkeypatch.setattr(training, "training_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            training.run(config)
+        monkeypatch.setattr(training, "training_step", step)
+        training.run(config)
+
+    return run
+
+
 # Pictures to learn from: field views of every moment, and made-up features of them
 
 TINY_FIELD = {

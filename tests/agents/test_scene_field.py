@@ -114,21 +114,10 @@ def test_without_a_field_it_is_the_same_agent(field_config, train_config, view_d
     assert any(not torch.equal(with_field[k], without[k]) for k in without)  # the field's gradient moved the encoder
 
 
-def test_a_stopped_run_with_a_field_goes_on_as_if_it_had_not_been(field_config, tmp_path, monkeypatch):
+def test_a_stopped_run_with_a_field_goes_on_as_if_it_had_not_been(field_config, tmp_path, stop_and_go_on):
     training.run(field_config({}, "steps=4", f"run={tmp_path / 'whole'}"))
     config = field_config({}, "steps=4", f"run={tmp_path / 'stopped'}", "checkpoint_every=2")
-    step = training.training_step
-
-    def stop_at_3(*args, **kwargs):
-        if args[4] == 3:
-            raise KeyboardInterrupt
-        return step(*args, **kwargs)
-
-    monkeypatch.setattr(training, "training_step", stop_at_3)
-    with pytest.raises(KeyboardInterrupt):
-        training.run(config)
-    monkeypatch.setattr(training, "training_step", step)
-    training.run(config)
+    stop_and_go_on(config, 3)
     assert [row["loss"] for row in rows(tmp_path / "stopped")] == [row["loss"] for row in rows(tmp_path / "whole")]
     whole, stopped = (load_file(find_checkpoint(tmp_path / n) / FIELD_FILE) for n in ("whole", "stopped"))
     assert all(torch.equal(whole[k], stopped[k]) for k in whole)

@@ -42,21 +42,10 @@ def test_same_seed_same_numbers_and_other_seed_other_numbers(train_config, tmp_p
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(train_config, tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(train_config, tmp_path, stop_and_go_on):
     training.run(train_config("steps=6", f"run={tmp_path / 'whole'}"))
     config = train_config("steps=6", f"run={tmp_path / 'stopped'}", "checkpoint_every=2")
-    step = training.training_step
-
-    def stop_at_5(*args, **kwargs):
-        if args[4] == 4:
-            raise KeyboardInterrupt
-        return step(*args, **kwargs)
-
-    monkeypatch.setattr(training, "training_step", stop_at_5)
-    with pytest.raises(KeyboardInterrupt):
-        training.run(config)
-    monkeypatch.setattr(training, "training_step", step)
-    training.run(config)
+    stop_and_go_on(config, 4)
     assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
     a, b = weights(tmp_path / "stopped"), weights(tmp_path / "whole")
     assert all(torch.equal(a[k], b[k]) for k in a)
