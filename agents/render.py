@@ -43,15 +43,15 @@ def run(config: DictConfig) -> None:
     episode = open_episode(config.episode)
     if config.frame >= len(episode):
         raise InputError(f"frame={config.frame}: {episode.path} has frames 0 to {len(episode) - 1}")
-    sample, given = see(renderer.agent, episode, config.frame, renderer.sight)
+    sample = see(renderer.agent, episode, config.frame)
     instruction = config.instruction or sample.descriptions[0]
     scene = renderer.look(sample, instruction)
     views = _targets(renderer, episode, config.frame)
-    order = new_first(views, list(given))
+    order = new_first(views, list(sample.pictures))
     judged = []
     with Progress("render", len(order) + config.orbit, "pictures") as progress:
         for number in order:
-            judged.append(judge(renderer, scene, sample, views, number, given))
+            judged.append(judge(renderer, scene, sample, views, number))
             progress.advance()
         orbit = _orbit(renderer, scene, config, progress) if config.orbit else b""
     folder = run_folder(Path(config.run)) / "renders"

@@ -18,14 +18,14 @@ from agents.tensors import Batch, Prediction
 from demos.dataset import Sample
 from demos.target_views import evenly
 from manifield.errors import InputError, choose
-from perception.field.field import FieldConfig, NeuralField, Volume
+from perception.field.field import FieldConfig, NeuralField
 from perception.field.losses import field_losses
+from perception.field.pictures import CHANNELS, stack_pictures
 from perception.field.rays import Rays, make_rays
 from perception.field.rendering import Rendering
+from perception.field.told import Told
 from perception.field.views import PixelTargets, TargetView, draw_pixels
-from perception.voxels import cell_index, scatter_mean
 
-DETAIL_CHANNELS = 7
 LANGUAGE_CHANNELS = 16
 BACKGROUNDS = ("learned", "constant")
 
@@ -43,7 +43,6 @@ class SceneFieldConfig(FieldConfig):
     rays: int = 512
     views_at_once: int | None = None
     language: bool = False
-    detail: tuple[int, int, int] | None = None
     low: tuple[float, float, float] | None = None
     high: tuple[float, float, float] | None = None
 
@@ -53,10 +52,10 @@ class SceneFieldConfig(FieldConfig):
         if not values:
             return None
         data = known(cls, values, "field")
-        for key in ("detail", "low", "high"):
+        for key in ("low", "high"):
             if data.get(key) is not None:
                 data[key] = tuple(data[key])
-                if len(data[key]) != 3 or (key == "detail" and min(data[key]) < 1):
+                if len(data[key]) != 3:
                     raise InputError(f"field.{key}={list(data[key])}: give three numbers, for x, y and z, or null")
         config = cls(**data)
         choose(config.background, BACKGROUNDS, "field.background")
@@ -94,7 +93,7 @@ class SceneField(nn.Module):
         super().__init__()
         self.config, self.features = config, features
         channels = sum(stage.channels for stage in agent.stages)
-        channels += DETAIL_CHANNELS if config.detail else 0
+        channels += CHANNELS if config.pictures else 0
         channels += LANGUAGE_CHANNELS if config.language else 0
         self.field = NeuralField(config, channels, features)
         self.words = nn.Linear(words, LANGUAGE_CHANNELS) if config.language else None
@@ -118,33 +117,22 @@ class SceneField(nn.Module):
         c = self.config
         return {"recon": c.lambda_recon, "feat": c.lambda_feat, "depth": c.lambda_depth}
 
-    def forward(
-        self,
-        volumes: list[Volume],
-        context: Tensor | None,
-        rays: Rays,
-        generator: torch.Generator | None = None,
-        measured: Tensor | None = None,
-    ) -> Rendering:
-        """Render rays through what `look` gave."""
-        low, high = self.box(len(rays.near))
-        return self.field(volumes, rays, low, high, generator, measured, context)
-
-    def box(self, batch: int) -> tuple[Tensor, Tensor]:
-        """The corners [B, 3] of the box that is rendered."""
-        return self.low.expand(batch, 3), self.high.expand(batch, 3)
-
-    def look(self, batch: Batch, prediction: Prediction) -> tuple[list[Volume], Tensor | None]:
-        """What the field is told about scenes: the agent's deep volumes (of a crop where a stage looks at one), the
-        mean colours of a finer grid (`detail`), and the words [B, K] or None."""
-        volumes = list(zip(prediction.volumes, prediction.low, prediction.high, strict=True))
-        if self.config.detail:
-            volumes.append(self._detail(batch, self.config.detail))
+    def look(self, batch: Batch, prediction: Prediction, samples: Sequence[Sample]) -> Told:
+        """What the field is told about samples: the agent's deep volumes (of a crop where a stage looks at one), the
+        pictures that it sees and the mean of its words, the latter two if the config says so."""
         context = None
         if self.words is not None:
             shares = batch.word_mask[..., None] / batch.word_mask.sum(dim=1)[:, None, None]
             context = self.words((batch.words * shares).sum(dim=1))
-        return volumes, context
+        pictures = None
+        if self.config.pictures:
+            pictures = stack_pictures([s.pictures for s in samples], np.stack([s.motion for s in samples]))
+        volumes = list(zip(prediction.volumes, prediction.low, prediction.high, strict=True))
+        return Told(volumes, *self.box(len(samples)), pictures, context)
+
+    def box(self, batch: int) -> tuple[Tensor, Tensor]:
+        """The corners [B, 3] of the box that is rendered."""
+        return self.low.expand(batch, 3), self.high.expand(batch, 3)
 
     def losses(
         self, batch: Batch, prediction: Prediction, samples: list[Sample], generator: torch.Generator
@@ -154,7 +142,8 @@ class SceneField(nn.Module):
         c, rng = self.config, np.random.default_rng(seed)
         targets = draw_pixels([s.views for s in samples], c.rays, rng, c.views_at_once)
         rays = self.rays(targets, np.stack([s.motion for s in samples]))
-        rendering = self(*self.look(batch, prediction), rays, generator, targets.depth if c.guided else None)
+        told = self.look(batch, prediction, samples)
+        rendering: Rendering = self.field(told, rays, generator, targets.depth if c.guided else None)
         return field_losses(rendering, targets, rays)
 
     def rays(self, targets: PixelTargets, motion: np.ndarray) -> Rays:
@@ -163,16 +152,6 @@ class SceneField(nn.Module):
         low, high = self.box(len(motion))
         way = (moved[:, :3, :3], moved[:, :3, 3])
         return make_rays(targets.pixels, targets.intrinsics, targets.T_world_camera, low, high, way)
-
-    def _detail(self, batch: Batch, shape: tuple[int, int, int]) -> Volume:
-        """Mean colour, mean place within the cell and occupancy of a grid over the whole box: nothing to learn."""
-        low, high = self.box(len(batch.words))
-        owner = batch.batch_index
-        index, _ = cell_index(batch.points, owner, low, high, shape)
-        cell = (high - low) / torch.tensor(shape, device=low.device)
-        offset = (batch.points - low[owner]) / cell[owner] - index - 0.5
-        mean, count = scatter_mean(batch.points, torch.cat([batch.colours, offset], dim=1), owner, low, high, shape)
-        return torch.cat([mean, (count > 0).to(mean.dtype)], dim=1), low, high
 
 
 def mean_target(moments: Sequence[Sequence[TargetView]], most: int = 200) -> tuple[Tensor, Tensor | None]:

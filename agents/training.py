@@ -113,7 +113,7 @@ def field_targets(field: SceneFieldConfig, data: Path, identity: str | None = No
     """Which pictures of a data set a field learns from. identity: whose features they must have."""
     wanted = field.teacher != "none" and field.lambda_feat > 0
     features = cache_folder(data, field.teacher) if wanted else None
-    return FieldTargets(field.views, "agent" if field.cameras else "none", features, identity, field.low, field.high)
+    return FieldTargets(field.views, "agent" if field.cameras else "none", features, identity)
 
 
 def _make_field(

@@ -58,12 +58,12 @@ class AgentOverlay:
         return np.concatenate([action.position, action.quaternion, [float(action.gripper_open)]])
 
     def _look_now(self, replay: Replay, frame: int) -> Scene:
-        sample, _ = see(self.agent, replay.episode, frame, self.renderer.sight if self.renderer else None)
+        sample = see(self.agent, replay.episode, frame)
         told = self.instruction or str(replay.facts.get("instruction", sample.descriptions[0]))
         if self.renderer is not None:
             return self.renderer.look(sample, told)
         actions, prediction = self.agent.predict([sample], [told])
-        return Scene([], None, actions[0], prediction)
+        return Scene(None, actions[0], prediction)
 
 
 def _heat(scene: Scene, stage: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

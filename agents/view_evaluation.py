@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from demos.dataset import KeyframeDataset, Sample
 from demos.features import View, cache_folder
 from demos.store import open_episode, select_episodes
 from demos.target_views import FieldTargets, TargetViews
-from envs.interface import CameraView
 from manifield.progress import Progress
 from perception.field.metrics import RenderedView, cosine, depth_error, psnr, reproject, ssim
 from perception.field.views import TargetView, whole_view
@@ -57,7 +56,6 @@ def view_targets(renderer: SceneRenderer, config: dict[str, Any]) -> FieldTarget
         InputError: the features are another teacher's, or stale.
     """
     field, own = renderer.field, set(renderer.agent.meta["cameras"])
-    reach = (field.config.low, field.config.high)
     for path in select_episodes(config["data"], config["tasks"], config["select"]):
         episode = open_episode(path)
         if not episode.field_frames and not set(episode.cameras) - own:
@@ -65,28 +63,21 @@ def view_targets(renderer: SceneRenderer, config: dict[str, Any]) -> FieldTarget
             return None
     cache = cache_folder(config["data"], field.config.teacher)
     if field.features and cache.is_dir():
-        return FieldTargets(None, "other", cache, renderer.agent.meta["features"], *reach)
+        return FieldTargets(None, "other", cache, renderer.agent.meta["features"])
     if field.features:
         print(f"features are not measured: no {cache} (manifield features reduction=…, that of the training's data)")
-    return FieldTargets(None, "other", None, None, *reach)
+    return FieldTargets(None, "other", None, None)
 
 
-def judge(
-    renderer: SceneRenderer,
-    scene: Scene,
-    sample: Sample,
-    views: TargetViews,
-    number: int,
-    given: Mapping[str, CameraView],
-) -> Judged:
-    """Render one of a moment's targets and measure it. given: what the agent sees."""
+def judge(renderer: SceneRenderer, scene: Scene, sample: Sample, views: TargetViews, number: int) -> Judged:
+    """Render one of a moment's targets and measure it."""
     target, name = views[number], views.names[number]
     pixels = whole_view(target)
     rendered, rays = renderer.render(scene, pixels, (target.picture.rgb.shape[0], target.picture.rgb.shape[1]))
     wanted = target.picture.rgb / 255.0
     mean = renderer.field.mean_picture.numpy()
     guess = mean if mean.shape == wanted.shape else np.broadcast_to(mean.mean(axis=(0, 1)), wanted.shape)
-    carried = reproject(given.values(), target.picture, guess)
+    carried = reproject(sample.pictures.values(), target.picture, guess)
     numbers = {
         "psnr": psnr(rendered.rgb, wanted),
         "psnr_reprojection": psnr(carried, wanted),
@@ -101,7 +92,7 @@ def judge(
         feature = pixels.feature[0].numpy().reshape(rendered.feature.shape)
         numbers["cosine"] = cosine(rendered.feature, feature)
         numbers["cosine_mean"] = cosine(renderer.field.mean_feature.numpy(), feature)
-    return Judged(sample, name, name in given, target, rendered, feature, carried, numbers)
+    return Judged(sample, name, name in sample.pictures, target, rendered, feature, carried, numbers)
 
 
 def judge_all(renderer: SceneRenderer, dataset: KeyframeDataset, most: int) -> Iterator[Judged]:
@@ -110,10 +101,9 @@ def judge_all(renderer: SceneRenderer, dataset: KeyframeDataset, most: int) -> I
     with Progress("render", sum(map(len, orders)), "views") as progress:
         for index, (item, order) in enumerate(zip(dataset.items, orders, strict=True)):
             sample, views = dataset[index], dataset.views[item.episode, item.source]
-            given = dataset.episodes[item.episode].observation(item.source, dataset.cameras).cameras
             scene = renderer.look(sample, sample.descriptions[0])
             for number in order:
-                yield judge(renderer, scene, sample, views, number, given)
+                yield judge(renderer, scene, sample, views, number)
                 progress.advance(1)
 
 

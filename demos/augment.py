@@ -34,7 +34,6 @@ def transform(sample: Sample, T: np.ndarray) -> Sample:
         tool_quaternion=(rotation * Rotation.from_quat(sample.tool_quaternion)).as_quat(),
         position=T[:3, :3] @ sample.position + T[:3, 3],
         quaternion=(rotation * Rotation.from_quat(sample.quaternion)).as_quat(),
-        T_world_cameras={name: T @ pose for name, pose in sample.T_world_cameras.items()},
         motion=T @ sample.motion,
     )
 

@@ -6,7 +6,7 @@ point cloud at its source frame, the tool's state there, and the key-frame to re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +18,7 @@ from demos.features import Features
 from demos.store import Episode, open_episode, select_episodes
 from demos.target_views import FieldTargets, TargetViews, open_features
 from demos.transitions import Conventions, Transition, low_dim_state, make_transitions
-from envs.interface import Observation
+from envs.interface import CameraView, Observation
 from manifield.errors import InputError
 from perception.field.views import TargetView
 from perception.voxels import fuse
@@ -30,9 +30,10 @@ class Sample:
 
     points [N, 3] float32 metres; colours [N, 3] uint8; low_dim [4] as `demos.transitions.low_dim_state`;
     ignore_collisions: None in data that predates the flag.
-    tool_position [3]; tool_quaternion, quaternion [4] xyzw; position [3]; T_world_cameras: poses [4, 4] by name.
-    views: pictures of the same moment for a neural field to explain; their poses are as recorded, and `motion` [4, 4]
-    says how the scene was moved since. name: which episode and frame, for messages.
+    tool_position [3]; tool_quaternion, quaternion [4] xyzw; position [3].
+    pictures: that the points were taken from, by camera, and views: pictures of the same moment, both for a neural
+    field, one to look into, the other to explain. Their poses are as recorded; `motion` [4, 4] says how the scene was
+    moved since. name: which episode and frame, for messages.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Sample:
     quaternion: np.ndarray
     gripper_open: bool
     ignore_collisions: bool | None
-    T_world_cameras: dict[str, np.ndarray] = field(default_factory=dict)
+    pictures: Mapping[str, CameraView] = field(default_factory=dict)
     views: Sequence[TargetView] = ()
     motion: np.ndarray = field(default_factory=lambda: np.eye(4))
 
@@ -59,24 +60,6 @@ class Sight(Protocol):
     high: tuple[float, float, float]
     cameras: tuple[str, ...] | None
     spacing: float
-
-
-@dataclass
-class WideSight:
-    """A sight that reaches beyond the box that is acted in: fields as of `Sight`."""
-
-    low: tuple[float, float, float]
-    high: tuple[float, float, float]
-    cameras: tuple[str, ...] | None
-    spacing: float
-
-
-def widen(sight: Sight, low: Sequence[float] | None, high: Sequence[float] | None) -> Sight:
-    """The sight with a box that holds its own and the one between low and high (None: its own)."""
-    lows = zip(sight.low, sight.low if low is None else low, strict=True)
-    highs = zip(sight.high, sight.high if high is None else high, strict=True)
-    a, b = tuple(min(pair) for pair in lows), tuple(max(pair) for pair in highs)
-    return WideSight((a[0], a[1], a[2]), (b[0], b[1], b[2]), sight.cameras, sight.spacing)
 
 
 def make_sample(
@@ -105,7 +88,7 @@ def make_sample(
         quaternion=np.asarray(goal[3:]),
         gripper_open=observation.gripper_open > 0.5 if transition is None else transition.target_gripper_open,
         ignore_collisions=None if transition is None else transition.ignore_collisions,
-        T_world_cameras={n: v.T_world_camera for n, v in observation.cameras.items()},
+        pictures={name: observation.cameras[name] for name in sight.cameras or observation.cameras},
     )
 
 
@@ -116,7 +99,7 @@ class KeyframeDataset(Dataset[Sample]):
         episodes: opened episodes.
         sight: the agent's box, cameras and thinning.
         conventions: how transitions are drawn.
-        cache: keep decoded samples in memory (about 0.2 MB each with 7 mm spacing; 2 MB with a dozen target views).
+        cache: keep decoded samples in memory (about 0.2 MB each with 7 mm spacing; 3 MB with a dozen target views).
         targets: which pictures a neural field learns from; None for none.
 
     Raises:
@@ -133,7 +116,6 @@ class KeyframeDataset(Dataset[Sample]):
         targets: FieldTargets | None = None,
     ) -> None:
         self.sight = sight
-        self.seen = sight if targets is None else widen(sight, targets.low, targets.high)
         self.episodes = {episode.path: episode for episode in episodes}
         self.cameras = tuple(sight.cameras or _common_cameras(episodes))
         self.image_size = _common_size(episodes, self.cameras)
@@ -179,13 +161,14 @@ class KeyframeDataset(Dataset[Sample]):
         sample = make_sample(
             episode.observation(transition.source, self.cameras),
             transition.time,
-            self.seen,
+            self.sight,
             episode.descriptions,
             episode.task,
             f"{episode.path} frame {transition.source}",
             transition,
         )
-        sample = replace(sample, views=self.views.get((transition.episode, transition.source), ()))
+        views = self.views.get((transition.episode, transition.source), ())
+        sample = replace(sample, views=views, pictures=sample.pictures if views else {})
         if self._samples is not None:
             self._samples[index] = sample
         return sample

@@ -24,15 +24,13 @@ class FieldTargets:
     views: how many of its field views, evenly chosen; None for all. cameras: whose pictures too, "none", those that the
     "agent" looks through, the "other" ones, or "all".
     features: folder of the teacher's features (`demos.features.cache_folder`); None for none. identity: whose these
-    must be; None for whoever's. low, high: corners of the box from which points are kept, if wider than the agent's.
+    must be; None for whoever's.
     """
 
     views: int | None = None
     cameras: str = "none"
     features: Path | None = None
     identity: str | None = None
-    low: tuple[float, float, float] | None = None
-    high: tuple[float, float, float] | None = None
 
 
 class TargetViews(Sequence[TargetView]):

@@ -8,23 +8,22 @@ viewing direction. What lies outside the box is a background that all scenes sha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perception.field.answers import Answers
+from perception.field.empty import EmptySpace, survey_points
 from perception.field.network import FieldNetwork, positional_encoding
 from perception.field.rays import Rays, take
-from perception.field.rendering import Rendering, composite, ray_weights
+from perception.field.rendering import Rendering, ray_weights
 from perception.field.sampling import around_depth, edges, importance, stratified
-from perception.voxels import sample_volume
+from perception.field.told import Told
 
-Volume = tuple[Tensor, Tensor, Tensor]
-"""A volume [B, C, X, Y, Z] and the corners low, high [B, 3] of the box that it fills, world metres."""
-Told = tuple[Sequence[Volume], Tensor, Tensor, Tensor | None]
-Asked = tuple[Tensor, Tensor, Tensor]
+SURVEYED = 16384  # points at once
 STRETCH = 8
 """Samples along a ray that are asked for before it is decided whether to go on."""
 
@@ -35,8 +34,9 @@ class FieldConfig:
 
     width, blocks, injections: of the network. frequencies, base: of the positional encoding. coarse, fine: samples a
     ray; guided: how many of the fine ones training puts around the measured depth, scattered by `spread` metres.
-    background: "learned" (from the ray) or "constant". stop: without gradients, a ray ends where no more than this part
-    of it gets past; 0 for never.
+    sift: whether training looks first, without gradients, which samples hold something. pictures: whether it is told
+    pictures too. background: "learned" (from the ray) or "constant". stop: a ray ends where no more than this part of
+    it gets past; 0 for never. empty: density (per metre) up to which space holds nothing.
     """
 
     width: int = 512
@@ -48,66 +48,63 @@ class FieldConfig:
     fine: int = 32
     guided: int = 16
     spread: float = 0.02
-    stop: float = 5e-4
+    sift: bool = True
+    stop: float = 1e-3
+    empty: float = 0.01
     background: str = "learned"
+    pictures: bool = False
 
 
 class NeuralField(nn.Module):
     """Renders rays through volumes.
 
     Args:
-        config: sizes. channels: of all volumes and the context together that `forward` is given. features: channels of
-            the teacher, 0 for none.
+        config: sizes. channels: of all together that it is told about a point (`Told.at`). features: channels of the
+            teacher, 0 for none.
     """
 
     def __init__(self, config: FieldConfig, channels: int, features: int = 0) -> None:
         super().__init__()
         self.config = config
         c = config
-        self.network = FieldNetwork(channels, c.width, c.blocks, c.injections, c.frequencies, c.base)
+        self.network = FieldNetwork(channels, c.width, c.blocks, c.injections, c.frequencies, c.base, c.pictures)
         self.feature = nn.Linear(c.width, features) if features else None
         self.background = Background(features, c.background == "learned")
 
     def forward(
         self,
-        volumes: Sequence[Volume],
+        told: Told,
         rays: Rays,
-        low: Tensor,
-        high: Tensor,
         generator: torch.Generator | None = None,
         measured: Tensor | None = None,
-        context: Tensor | None = None,
     ) -> Rendering:
-        """Render rays through the boxes [low, high] ([B, 3]).
+        """Render rays through scenes.
 
         Args:
-            context: [B, K] what all points of a sample are told beside the volumes.
+            told: what is known of them. rays: clipped to its box.
             measured: [B, R] depth that was measured along each ray, which guides sampling in training. With gradients
-                off, samples are placed without chance, and a ray ends where (nearly) nothing gets past: `stop`.
+                off, samples are placed without chance.
         """
         # Rays that hit come first; those that miss cost nothing but their background.
         order = rays.hits.int().argsort(dim=1, descending=True, stable=True)
         chosen = order[:, : int(rays.hits.sum(dim=1).max())]
-        behind_rgb, behind_feature = self.background(rays.unmoved, low[:, 2])
+        behind_rgb, behind_feature = self.background(rays.unmoved, told.low[:, 2])
         nothing = torch.zeros_like(rays.near)
         missed = Rendering(behind_rgb, behind_rgb, nothing, nothing, behind_feature)
         if not chosen.shape[1]:
             return missed
         some = rays.take(chosen)
         guide = None if measured is None else measured.gather(1, chosen)
-        hit = self._march(volumes, some, low, high, missed.take(chosen), generator, guide, context)
+        hit = self._march(told, some, missed.take(chosen), generator, guide)
         return missed.put(chosen, hit)
 
     def _march(
         self,
-        volumes: Sequence[Volume],
+        told: Told,
         rays: Rays,
-        low: Tensor,
-        high: Tensor,
         behind: Rendering,
         generator: torch.Generator | None,
         measured: Tensor | None,
-        context: Tensor | None,
     ) -> Rendering:
         """What rays show that hit their box, in front of a background."""
         c, training = self.config, torch.is_grad_enabled()
@@ -115,12 +112,13 @@ class NeuralField(nn.Module):
         lengths = rays.lengths()
         depths = stratified(rays.near, far, c.coarse, generator, training)
         borders = edges(depths, rays.near, far)
-        told = (volumes, low, high, context)
-        thrifty = c.stop > 0 and not training
-        ask_in_order = self._ask_front_to_back if thrifty else self._ask
-        density, colour, trunk = ask_in_order(rays, depths, told)
-        weights = ray_weights(density, borders, lengths)
-        coarse_rgb = composite(weights, colour) + (1 - weights.sum(dim=-1, keepdim=True)) * behind.rgb
+        answers = Answers((*rays.near.shape, c.coarse + c.fine))
+        self._ask_coarse(told, rays, depths, borders, answers)
+        none = depths.new_zeros(*depths.shape[:2], c.fine)
+        density = answers.density()
+        weights = ray_weights(density[..., : c.coarse], borders, lengths)
+        coarse_rgb = answers.colour(torch.cat([weights, none], dim=-1))
+        coarse_rgb = coarse_rgb + (1 - weights.sum(dim=-1, keepdim=True)) * behind.rgb
         if c.fine:
             extra = importance(borders, weights, c.fine, generator, training)
             if measured is not None and c.guided:
@@ -128,61 +126,118 @@ class NeuralField(nn.Module):
                 known = ((measured > rays.near) & (measured < far))[..., None]
                 extra = torch.cat([extra[..., c.guided :], torch.where(known, guided, extra[..., : c.guided])], dim=-1)
             extra = torch.minimum(torch.maximum(extra, rays.near[..., None]), far[..., None])
+            extra = extra.sort(dim=-1).values
             # One network serves both passes, so what it said at the coarse depths is used again.
-            wanted = None
-            if thrifty:  # not behind what the first pass has found to be opaque
-                gone = torch.cat([torch.zeros_like(weights[..., :1]), weights.cumsum(dim=-1)], dim=-1)
-                before = torch.searchsorted(borders.contiguous(), extra.contiguous()).sub(1).clamp(min=0)
-                wanted = gone.gather(-1, before) < 1 - c.stop
-            for_fine = self._ask(rays, extra, told, wanted)
-            density, colour, trunk = (
-                torch.cat(pair, dim=2) for pair in zip((density, colour, trunk), for_fine, strict=True)
-            )
-            depths, place = torch.cat([depths, extra], dim=-1).sort(dim=-1)
-            sorted_weights = ray_weights(density.gather(-1, place), edges(depths, rays.near, far), lengths)
+            self._ask_fine(told, rays, extra, borders, weights, answers)
+            depths, order = torch.cat([depths, extra], dim=-1).sort(dim=-1)
+            density = answers.density().gather(-1, order)
+            weights = ray_weights(density, edges(depths, rays.near, far), lengths)
             # Colours and trunks stay where they are; only weights and depths, one number each, are put in order.
-            weights = torch.zeros_like(sorted_weights).scatter(-1, place, sorted_weights)
-            depths = torch.zeros_like(depths).scatter(-1, place, depths)
+            depths = torch.zeros_like(depths).scatter(-1, order, depths)
+            weights = torch.zeros_like(weights).scatter(-1, order, weights)
         opacity = weights.sum(dim=-1)
         depth = (weights * depths).sum(dim=-1) / opacity.clamp(min=1e-6)
         past = (1 - opacity)[..., None]
         feature = None
         if self.feature is not None and behind.feature is not None:
             # The head is linear: applied to the composited trunk it gives the composited features.
-            feature = F.linear(composite(weights, trunk), self.feature.weight).float()
+            feature = F.linear(answers.trunk(weights), self.feature.weight).float()
             feature = feature + opacity[..., None] * self.feature.bias + past * behind.feature
-        return Rendering(composite(weights, colour) + past * behind.rgb, coarse_rgb, depth, opacity, feature)
+        return Rendering(answers.colour(weights) + past * behind.rgb, coarse_rgb, depth, opacity, feature)
 
-    def _ask(self, rays: Rays, depths: Tensor, told: Told, wanted: Tensor | None = None) -> Asked:
-        """Density [B, R, S], colour [B, R, S, 3] and trunk [B, R, S, width] at depths [B, R, S].
+    def _ask_coarse(self, told: Told, rays: Rays, depths: Tensor, borders: Tensor, answers: Answers) -> None:
+        """Ask the network at depths [B, R, S] that stand for the stretches between borders."""
+        steps = borders.diff(dim=-1)
+
+        def passed(density: Tensor, some: slice) -> Tensor:
+            return (density * steps[..., some]).sum(dim=-1)
+
+        wanted = torch.ones_like(depths, dtype=torch.bool)
+        self._ask_in_order(told, rays, depths, 0, wanted, passed, answers)
+
+    def _ask_fine(
+        self, told: Told, rays: Rays, depths: Tensor, borders: Tensor, weights: Tensor, answers: Answers
+    ) -> None:
+        """Ask the network at depths [B, R, S], in order, but not behind what was opaque in the first pass."""
+        gone = torch.cat([torch.zeros_like(weights[..., :1]), weights.detach().cumsum(dim=-1)], dim=-1)
+        before = torch.searchsorted(borders.contiguous(), depths.contiguous()).sub(1).clamp(min=0)
+
+        def passed(density: Tensor, some: slice) -> Tensor:
+            # At least what lies between two of these samples that are both opaque.
+            return (torch.minimum(density[..., 1:], density[..., :-1]) * depths[..., some].diff(dim=-1)).sum(dim=-1)
+
+        wanted = gone.gather(-1, before) < 1 - self.config.stop
+        self._ask_in_order(told, rays, depths, self.config.coarse, wanted, passed, answers)
+
+    def _ask_in_order(
+        self,
+        told: Told,
+        rays: Rays,
+        depths: Tensor,
+        first: int,
+        wanted: Tensor,
+        passed: Callable[[Tensor, slice], Tensor],
+        answers: Answers,
+    ) -> None:
+        """Ask the network where `wanted` [B, R, S] says so, front to back, and of rays that nothing gets past any more
+        no further. passed: optical length (per way and depth) [B, R] of some of the samples, given their density."""
+        c, count = self.config, depths.shape[-1]
+        learning = torch.is_grad_enabled()
+        if not c.stop or (learning and not c.sift):
+            self._ask(told, rays, depths, first, torch.ones_like(wanted), answers)
+            return
+        length, most = torch.zeros_like(rays.near), -math.log(c.stop)
+        for start in range(0, count, STRETCH):
+            some = slice(start, start + STRETCH)
+            here = wanted[..., some] & (length < most)[..., None]
+            density = self._ask(told, rays, depths[..., some], first + start, here, answers)
+            length = length + passed(density, some) * rays.lengths()
+
+    def _ask(self, told: Told, rays: Rays, depths: Tensor, first: int, wanted: Tensor, answers: Answers) -> Tensor:
+        """Ask the network at depths [B, R, S] where `wanted` [B, R, S] says so and space is not known to be empty.
 
         Args:
-            told: volumes, low, high, context. wanted: [B, R, S] bool, None for all; elsewhere the density is 0.
-        """
-        points = rays.points(depths)
-        shape = points.shape[:-1]
-        unit = F.normalize(rays.directions, dim=-1)[:, :, None].expand_as(points).flatten(1, 2)
-        points = points.flatten(1, 2)
-        chosen = None
-        if wanted is not None and not wanted.all():
-            # For each sample of the batch its own, as many as the one that wants most; those beyond are true as well.
-            most = max(1, int(wanted.flatten(1).sum(dim=1).max()))
-            chosen = wanted.flatten(1).int().argsort(dim=1, descending=True, stable=True)[:, :most]
-            points, unit = take(points, chosen), take(unit, chosen)
-        density, colour, trunk = self._query(points, unit, told)
-        if chosen is not None:
-            count = shape[1] * shape[2]
-            density, colour, trunk = (_scatter(answer, chosen, count) for answer in (density, colour, trunk))
-        return density.view(shape), colour.view(*shape, 3), trunk.view(*shape, -1)
+            first: number of the first of these samples along its ray. answers: take what the network says.
 
-    def _query(self, points: Tensor, unit: Tensor, told: Told) -> Asked:
+        Returns:
+            [B, R, S] the densities, without gradient.
+        """
+        samples = depths.shape[-1]
+        points = rays.points(depths).flatten(1, 2)
+        wanted = wanted.flatten(1)
+        if told.empty is not None:
+            wanted = wanted & told.empty.may_hold(points)
+        # For each scene its own, as many as the one that wants most; what it asks beyond that is true as well.
+        chosen = _first_true(wanted)
+        unit = take(F.normalize(rays.directions, dim=-1), chosen // samples)
+        points = take(points, chosen)
+        inside, condition = told.inside(points), told.at(points)
+        if self.config.sift and first < self.config.coarse and torch.is_grad_enabled():
+            # Where density is nearly 0, so is its gradient, and what the sample adds to its ray. (The fine samples lie
+            # where there is something, or should be.)
+            with torch.no_grad():
+                found = self.network(inside, unit, condition)[0]
+            kept = _first_true(found > self.config.empty)
+            inside, unit, condition, chosen_too = (take(x, kept) for x in (inside, unit, condition, chosen))
+            density, colour, trunk = self.network(inside, unit, condition)
+        else:
+            density, colour, trunk = self.network(inside, unit, condition)
+            found, chosen_too = density.detach(), chosen
+        place = chosen_too // samples * answers.shape[2] + first + chosen_too % samples
+        answers.add(place, density, colour, trunk)
+        return found.new_zeros(wanted.shape).scatter(1, chosen, found).view(depths.shape)
+
+    def _query(self, points: Tensor, unit: Tensor, told: Told) -> tuple[Tensor, Tensor, Tensor]:
         """The network's answers at points [B, N, 3] seen along unit directions [B, N, 3]."""
-        volumes, low, high, context = told
-        condition = [sample_volume(volume.float(), points, a, b) for volume, a, b in volumes]
-        if context is not None:
-            condition.append(context[:, :, None].expand(-1, -1, points.shape[1]))
-        inside = (points - low[:, None]) / (high - low)[:, None] * 2 - 1
-        return self.network(inside, unit, torch.cat(condition, dim=1).transpose(1, 2))
+        return self.network(told.inside(points), unit, told.at(points))
+
+    @torch.no_grad()
+    def survey(self, told: Told, points: Tensor | None = None, batch_index: Tensor | None = None) -> EmptySpace:
+        """Where scenes are empty, to ask nothing there (`Told.empty`). points: see `EmptySpace`."""
+        centres = survey_points(told.low, told.high)
+        down = torch.tensor([0.0, 0.0, -1.0], device=centres.device)
+        parts = [self._query(some, down.expand_as(some), told)[0] for some in centres.split(SURVEYED, dim=1)]
+        return EmptySpace(told.low, told.high, torch.cat(parts, dim=1), self.config.empty, points, batch_index)
 
     def features_at(self, points: Tensor, told: Told) -> Tensor:
         """[B, N, F] the teacher's feature at points [B, N, 3], as seen from above; without a teacher what the network
@@ -191,25 +246,12 @@ class NeuralField(nn.Module):
         trunk = self._query(points, down, told)[2]
         return (trunk if self.feature is None else self.feature(trunk)).float()
 
-    def _ask_front_to_back(self, rays: Rays, depths: Tensor, told: Told) -> Asked:
-        """As `_ask`, but of rays that nothing gets past any more no further."""
-        borders = edges(depths, rays.near, torch.maximum(rays.far, rays.near))
-        parts: list[Asked] = []
-        passed = torch.zeros_like(rays.near)  # optical length so far
-        for first in range(0, depths.shape[-1], STRETCH):
-            some = depths[..., first : first + STRETCH]
-            wanted = (passed < -math.log(self.config.stop))[..., None].expand_as(some)
-            parts.append(self._ask(rays, some, told, wanted))
-            steps = borders[..., first : first + some.shape[-1] + 1].diff(dim=-1)
-            passed = passed + (parts[-1][0] * steps).sum(dim=-1) * rays.lengths()
-        density, colour, trunk = (torch.cat(answer, dim=2) for answer in zip(*parts, strict=True))
-        return density, colour, trunk
 
-
-def _scatter(values: Tensor, chosen: Tensor, count: int) -> Tensor:
-    """[B, count, ...] with the values [B, N, ...] at the places `chosen` [B, N] and 0 elsewhere."""
-    index = chosen.view(*chosen.shape, *[1] * (values.dim() - 2)).expand_as(values)
-    return values.new_zeros(len(values), count, *values.shape[2:]).scatter(1, index, values)
+def _first_true(mask: Tensor) -> Tensor:
+    """[B, N] places of what is true in [B, M], for each row as many as in the row that has most (and at least one);
+    where a row has fewer, places that are not true fill it."""
+    most = max(1, int(mask.sum(dim=1).max()))
+    return mask.int().argsort(dim=1, descending=True, stable=True)[:, :most]
 
 
 class Background(nn.Module):

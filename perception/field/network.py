@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perception.field.pictures import REACHES, colours_of
+
 DENSITY_SCALE = 50.0  # per metre: a network output of 1 makes 2 cm about 63 % opaque
 
 
@@ -24,10 +26,21 @@ class FieldNetwork(nn.Module):
 
     Args:
         condition: channels of the conditioning feature. width, blocks: of the trunk. injections: blocks in front of
-            which the condition is added. frequencies, base: of the positional encoding.
+            which the condition is added. frequencies, base: of the positional encoding. pictures: whether the condition
+            begins with what pictures show (`perception.field.pictures`), whose colours may then be taken over (IBRNet,
+            Wang et al. 2021, section 3.3).
     """
 
-    def __init__(self, condition: int, width: int, blocks: int, injections: int, frequencies: int, base: float) -> None:
+    def __init__(
+        self,
+        condition: int,
+        width: int,
+        blocks: int,
+        injections: int,
+        frequencies: int,
+        base: float,
+        pictures: bool = False,
+    ) -> None:
         super().__init__()
         self.frequencies, self.base, self.width = frequencies, base, width
         self.entry = nn.Linear(3 * (1 + 2 * frequencies) + 3, width)
@@ -35,6 +48,7 @@ class FieldNetwork(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
         self.density = nn.Linear(width, 1)
         self.colour = nn.Linear(width, 3)
+        self.blend = nn.Linear(width, 1 + len(REACHES)) if pictures else None
 
     def forward(self, points: Tensor, directions: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Density [...] per metre, colour [..., 3] in [0, 1] and trunk [..., width].
@@ -51,7 +65,11 @@ class FieldNetwork(nn.Module):
         hidden = F.relu(hidden)
         # Softplus in float32: in bfloat16 a nearly opaque stretch would lose its digits.
         density = F.softplus(self.density(hidden).float()[..., 0] - 1.0) * DENSITY_SCALE
-        return density, self.colour(hidden).float().sigmoid(), hidden
+        colour = self.colour(hidden).float().sigmoid()
+        if self.blend is not None:
+            own, *shares = self.blend(hidden).float().softmax(dim=-1).split(1, dim=-1)
+            colour = own * colour + sum(share * seen for share, seen in zip(shares, colours_of(condition), strict=True))
+        return density, colour, hidden
 
 
 class ResidualBlock(nn.Module):

@@ -56,8 +56,3 @@ def ray_weights(density: Tensor, borders: Tensor, lengths: Tensor) -> Tensor:
     optical = density * (borders[..., 1:] - borders[..., :-1]).clamp(min=0) * lengths[..., None]
     before = torch.cat([torch.zeros_like(optical[..., :1]), optical.cumsum(dim=-1)[..., :-1]], dim=-1)
     return -torch.expm1(-optical) * torch.exp(-before)
-
-
-def composite(weights: Tensor, values: Tensor) -> Tensor:
-    """[..., V] weighted sum of values [..., S, V] along rays."""
-    return (weights[..., None, :].to(values.dtype) @ values)[..., 0, :]

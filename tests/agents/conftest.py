@@ -119,7 +119,7 @@ TINY_FIELD = {
     "teacher": "made_up",
     "rays": 12,
     "views_at_once": 2,
-    "detail": [6, 5, 4],
+    "pictures": True,
     "width": 16,
     "blocks": 2,
     "injections": 1,

@@ -135,7 +135,7 @@ def test_pictures_teach_the_agents_encoder(field_config, tiny_field):
     for changes, kinds in (
         ({}, {"recon", "feat", "depth"}),
         ({"language": True}, {"recon", "feat", "depth"}),
-        ({"detail": None, "guided": 0, "fine": 0, "background": "constant"}, {"recon", "feat", "depth"}),
+        ({"pictures": False, "guided": 0, "fine": 0, "background": "constant"}, {"recon", "feat", "depth"}),
     ):
         config = SceneFieldConfig.from_mapping(tiny_field | changes)
         field = SceneField(config, agent, language.width, 5, (16, 16))
@@ -161,38 +161,52 @@ def test_language_can_tell_the_field(field_config, tiny_field):
     with torch.no_grad():
         prediction = policy(batch)
         silent = SceneField(SceneFieldConfig.from_mapping(tiny_field), agent, language.width, 0, (16, 16))
-        assert silent.look(batch, prediction)[1] is None
+        assert silent.look(batch, prediction, [data[0]] * 2).context is None
         told = SceneField(
             SceneFieldConfig.from_mapping(tiny_field | {"language": True}), agent, language.width, 0, (16, 16)
         )
-        context = told.look(batch, prediction)[1]
+        context = told.look(batch, prediction, [data[0]] * 2).context
     assert context.shape == (2, 16) and not torch.allclose(context[0], context[1])
 
 
-def test_a_wider_box_shows_more_and_changes_nothing_for_the_agent(field_config, tiny_field):
+def test_its_own_box_may_be_wider_than_the_agents(field_config, tiny_field):
     config = field_config()
     agent = AgentConfig.from_mapping(OmegaConf.to_container(config.agent))
-    language = make_language_encoder(**agent.language)
-    low, high = (-0.6, -0.9, 0.5), (0.9, 0.9, 1.9)
-    narrow, wide = dataset(config, FieldTargets()), dataset(config, FieldTargets(low=low, high=high))
-    assert len(wide[0].points) > len(narrow[0].points) > 0
-    policy = Policy(agent, language.width).eval()
-    batcher = Batcher(agent, language)
-    with torch.no_grad():
-        predictions = [policy(batcher.batch([data[0]], ["go"])) for data in (narrow, wide)]
-        for name in ("position", "rotation", "gripper", "collision"):
-            torch.testing.assert_close(getattr(predictions[0], name), getattr(predictions[1], name))
-        reach = SceneFieldConfig.from_mapping(tiny_field | {"low": list(low), "high": list(high), "detail": [30] * 3})
-        field = SceneField(reach, agent, language.width, 0, (16, 16))
-        grids = [field.look(batcher.batch([data[0]], ["go"]), p)[0][-1][0] for data, p in
-                 zip((narrow, wide), predictions, strict=True)]  # fmt: skip
-    assert (grids[1][:, -1] > 0).sum() > (grids[0][:, -1] > 0).sum()
-    target = whole_view(wide[0].views[0])
-    seen = field.rays(target, np.eye(4)[None])
-    own = SceneField(SceneFieldConfig.from_mapping(tiny_field), agent, language.width, 0, (16, 16))
-    assert (seen.far - seen.near).clamp(min=0).sum() > (lambda r: (r.far - r.near).clamp(min=0).sum())(
-        own.rays(target, np.eye(4)[None])
+    target = whole_view(dataset(config, FieldTargets())[0].views[0])
+
+    def way(changes: dict) -> float:
+        field = SceneField(SceneFieldConfig.from_mapping(tiny_field | changes), agent, 8, 0, (16, 16))
+        rays = field.rays(target, np.eye(4)[None])
+        return float((rays.far - rays.near).clamp(min=0).sum())
+
+    own = way({})
+    assert own == pytest.approx(way({"low": list(agent.low), "high": list(agent.high)}))
+    assert way({"low": [-0.6, -0.9, 0.5], "high": [0.9, 0.9, 1.9]}) > own > 0
+
+
+def test_the_given_pictures_move_with_the_scene(field_config, tiny_field):
+    """What a picture shows at a point it still shows there after augmentation, and cached samples hold no more
+    pictures than are needed."""
+    config = field_config()
+    agent = AgentConfig.from_mapping(OmegaConf.to_container(config.agent))
+    sample = dataset(config, FieldTargets())[0]
+    assert (
+        set(sample.pictures) == {"front"}
+        and not KeyframeDataset.open(Path(config.data), agent, Conventions(horizon=10))[0].pictures
     )
+    language = make_language_encoder(**agent.language)
+    policy = Policy(agent, language.width).eval()
+    field = SceneField(SceneFieldConfig.from_mapping(tiny_field), agent, language.width, 0, (16, 16))
+    T = np.eye(4)
+    T[:2, :2], T[:3, 3] = [[0.6, -0.8], [0.8, 0.6]], [0.1, -0.05, 0.02]
+    found = []
+    for one in (sample, transform(sample, T)):
+        batch = Batcher(agent, language).batch([one], ["go"])
+        with torch.no_grad():
+            told = field.look(batch, policy(batch), [one])
+        found.append(told.pictures.at(torch.from_numpy(one.points[None])))
+    torch.testing.assert_close(found[0], found[1], atol=1e-3, rtol=0)
+    assert (found[0][..., 3] > 0.9).all()  # all points lie on what the picture measured
 
 
 # Configuration and refusals
@@ -213,7 +227,7 @@ def test_presets_are_complete_and_none_is_none():
         ({"guided": 5}, "field.guided=5: these are some of the field.fine=4"),
         ({"lambda_recon": 0.0, "lambda_feat": 0.0, "lambda_depth": 0.0}, "all 0: give field=none"),
         ({"lambda_recon": -1.0}, "field.lambda_recon=-1.0: give a weight from 0 on"),
-        ({"detail": [4, 4]}, "field.detail"),
+        ({"high": [1.0, 2.0]}, "field.high=.1.0, 2.0.: give three numbers"),
         ({"low": [0.0, 0.0, 2.0]}, "field.low .* must lie below field.high"),
         ({"coarse": 1}, "field.coarse=1: give a number from 2 on"),
         ({"views": 0}, "field.views=0"),

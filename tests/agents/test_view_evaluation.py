@@ -54,14 +54,14 @@ def test_the_renderings_are_the_fields(run, view_data):
     sample = make_sample(observation, 1.0, renderer.agent.sight, episode.descriptions)
     views = TargetViews(episode, 0, FieldTargets(None, "all"), ["front"], None, keep=False)
     scene = renderer.look(sample, episode.descriptions[0])
-    whole = judge(renderer, scene, sample, views, 1, observation.cameras)
+    whole = judge(renderer, scene, sample, views, 1)
     rendering.RAYS_AT_ONCE, before = 50, rendering.RAYS_AT_ONCE
     try:
-        parts = judge(renderer, scene, sample, views, 1, observation.cameras)
+        parts = judge(renderer, scene, sample, views, 1)
     finally:
         rendering.RAYS_AT_ONCE = before
     np.testing.assert_allclose(parts.rendered.rgb, whole.rendered.rgb, atol=2e-2)  # bfloat16, summed in another order
-    assert judge(renderer, scene, sample, views, 0, observation.cameras).given and not whole.given
+    assert judge(renderer, scene, sample, views, 0).given and not whole.given
     error = np.square(whole.rendered.rgb - views[1].picture.rgb / 255).mean()
     assert whole.numbers["psnr"] == pytest.approx(-10 * np.log10(error), abs=1e-4)
 

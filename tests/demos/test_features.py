@@ -27,6 +27,7 @@ from perception.features.efficientnet import EfficientNet
 from perception.features.reduction import Reduction
 from perception.field.field import FieldConfig, NeuralField
 from perception.field.rays import make_rays
+from perception.field.told import Told
 from perception.field.views import TargetView, draw_pixels
 from tests.perception.features.tiny import save_clip, save_dino, save_stable_diffusion
 
@@ -308,7 +309,7 @@ def test_from_pictures_to_a_loss(name, data, tmp_path, monkeypatch):
     optimiser = torch.optim.Adam([*field.parameters(), volume], lr=0.02)
     losses = []
     for _ in range(30):
-        rendering = field([(volume, low, high)], rays, low, high, torch.Generator().manual_seed(0))
+        rendering = field(Told([(volume, low, high)], low, high), rays, torch.Generator().manual_seed(0))
         loss = F.mse_loss(rendering.feature, targets.feature)
         optimiser.zero_grad()
         loss.backward()

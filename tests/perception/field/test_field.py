@@ -12,10 +12,12 @@ from torch import Tensor
 from demos.store import open_episode
 from envs.mujoco.cameras import RLBENCH_CAMERAS
 from perception.cameras import back_project, intrinsics_from_fov, look_at
+from perception.field.answers import Answers
 from perception.field.field import FieldConfig, NeuralField
 from perception.field.rays import Rays, make_rays, picture_pixels
-from perception.field.rendering import composite, ray_weights
+from perception.field.rendering import ray_weights
 from perception.field.sampling import around_depth, edges, importance, stratified
+from perception.field.told import Told
 from perception.voxels import cell_index, sample_volume, scatter_mean
 
 LOW, HIGH = torch.tensor([[-0.3, -0.5, 0.6]]), torch.tensor([[0.7, 0.5, 1.6]])
@@ -86,7 +88,7 @@ def test_a_ball_put_by_hand_has_its_depth_in_every_camera(camera):
     field.network = Ball(centre, radius, LOW[0], HIGH[0])
     rays = rays_of(mount.T_body_camera, 48, fov=float(np.radians(mount.fov)))
     with torch.no_grad():
-        seen = field([(torch.zeros(1, 1, 2, 2, 2), LOW, HIGH)], rays, LOW, HIGH)
+        seen = field(Told([(torch.zeros(1, 1, 2, 2, 2), LOW, HIGH)], LOW, HIGH), rays)
     # The nearest of the two depths at which a ray crosses the ball.
     a = (rays.directions**2).sum(-1)
     offset = rays.origins - centre
@@ -108,15 +110,16 @@ def test_rays_that_miss_cost_nothing_and_show_the_background():
     field.network = Ball(torch.tensor([9.0, 9, 9]), 0.1, LOW[0], HIGH[0])
     up = rays_of(look_at(np.array([2.0, 0.0, 1.0]), np.array([3.0, 0.0, 1.5])), 8)
     assert not up.hits.any()
-    volumes = [(torch.zeros(1, 1, 2, 2, 2), LOW, HIGH)]
-    seen = field(volumes, up, LOW, HIGH)
+    told = Told([(torch.zeros(1, 1, 2, 2, 2), LOW, HIGH)], LOW, HIGH)
+    seen = field(told, up)
     assert field.network.asked == 0
     behind, feature = field.background(up.unmoved, LOW[:, 2])
     torch.testing.assert_close(seen.rgb, behind)
     torch.testing.assert_close(seen.feature, feature)
     some = rays_of(look_at(np.array([2.0, 0.0, 1.9]), np.array([0.2, 0.0, 0.8])), 16, fov=1.6)
     assert 0 < some.hits.float().mean() < 1
-    field(volumes, some, LOW, HIGH)
+    with torch.no_grad():  # (with gradients on, what holds nothing is sifted out first)
+        field(told, some)
     assert field.network.asked == int(some.hits.sum()) * (SMALL.coarse + SMALL.fine)
 
 
@@ -137,7 +140,7 @@ def test_behind_what_is_opaque_nothing_is_asked(dense):
         for field in (thrifty, plain):
             field.network = Ball(centre, 0.2, LOW[0], HIGH[0])
     with torch.no_grad():
-        ours, whole = (field([(volume, low, high)], rays, low, high) for field in (thrifty, plain))
+        ours, whole = (field(Told([(volume, low, high)], low, high), rays) for field in (thrifty, plain))
     for name in ("rgb", "opacity", "feature"):
         torch.testing.assert_close(getattr(ours, name), getattr(whole, name), atol=1e-3, rtol=0)
     seen = whole.opacity > 0.5
@@ -150,7 +153,7 @@ def test_behind_what_is_opaque_nothing_is_asked(dense):
         with torch.no_grad():
             for field in (thrifty, plain):
                 field.network.centre = centre[:1]
-                field([(volume[:1], LOW, HIGH)], alone, LOW, HIGH)
+                field(Told([(volume[:1], LOW, HIGH)], LOW, HIGH), alone)
         asked = [field.network.asked - b for field, b in zip((thrifty, plain), before, strict=True)]
         assert asked[0] < 0.85 * asked[1]
 
@@ -167,24 +170,101 @@ def test_samples_of_different_boxes_stay_apart():
     names = ("origins", "directions", "near", "far", "unmoved")
     both = Rays(*(torch.cat([getattr(r, name) for r in single]) for name in names))
     with torch.no_grad():
-        together = field([(volume, low, high)], both, low, high)
+        together = field(Told([(volume, low, high)], low, high), both)
         for k, rays in enumerate(single):
             part = slice(k, k + 1)
-            alone = field([(volume[part], low[part], high[part])], rays, low[part], high[part])
+            alone = field(Told([(volume[part], low[part], high[part])], low[part], high[part]), rays)
             for name in ("rgb", "coarse_rgb", "depth", "opacity", "feature"):
                 torch.testing.assert_close(getattr(together, name)[part], getattr(alone, name), atol=1e-5, rtol=1e-4)
 
 
-def test_features_are_those_of_the_plain_way():
-    """The head is applied to the composited trunk instead of to every sample: the same numbers."""
+@pytest.mark.parametrize("portions", [[70], [30, 40], [11]])
+def test_features_are_those_of_the_plain_way(portions):
+    """The head is applied to the composited trunk of those that were asked: the same as to every sample of a ray, of
+    which the others hold nothing."""
     torch.manual_seed(0)
-    weights, trunk = torch.rand(2, 3, 7).softmax(-1) * 0.8, torch.randn(2, 3, 7, 16)
-    head = torch.nn.Linear(16, 5)
-    plain = composite(weights, head(trunk))
+    shape, head = (2, 5, 14), torch.nn.Linear(16, 5)
+    trunk, density = torch.randn(*shape, 16), torch.rand(shape)
+    asked = torch.stack([torch.randperm(5 * 14)[: sum(portions)] for _ in range(2)])
+    answers = Answers(shape)
+    for place in asked.split(portions, dim=1):
+        found = trunk.flatten(1, 2).gather(1, place[..., None].expand(-1, -1, 16))
+        answers.add(place, density.flatten(1).gather(1, place), found[..., :3], found)
+    known = torch.zeros(2, 70).scatter(1, asked, 1.0).view(shape)
+    torch.testing.assert_close(answers.density(), density * known)
+    weights = answers.density().softmax(-1) * known * 0.8
+    plain = (weights[..., None] * head(trunk)).sum(dim=2)
     opacity = weights.sum(-1, keepdim=True)
     torch.testing.assert_close(
-        torch.nn.functional.linear(composite(weights, trunk), head.weight) + opacity * head.bias, plain
+        torch.nn.functional.linear(answers.trunk(weights), head.weight) + opacity * head.bias, plain
     )
+    torch.testing.assert_close(answers.colour(weights), (weights[..., None] * trunk[..., :3]).sum(dim=2))
+
+
+def test_what_holds_nothing_is_not_learned_from_and_makes_no_difference():
+    """Gradients of a field whose space is mostly empty: those of every sample, for less."""
+    torch.manual_seed(0)
+    plain = NeuralField(replace(SMALL, stop=0.0, empty=0.0), 3, 5)
+    with torch.no_grad():  # densities that are high here and nearly 0 there
+        plain.network.density.weight.mul_(300)
+        plain.network.density.bias.fill_(-20.0)
+        plain.network.inject[0].weight.mul_(10)
+    thrifty = NeuralField(SMALL, 3, 5)
+    thrifty.load_state_dict(plain.state_dict())
+    rays = rays_of(look_at(np.array([1.5, 0.2, 1.6]), np.array([0.2, 0.0, 1.1])), 12)
+    volume, gradients, learned = torch.randn(1, 3, 5, 6, 7), [], []
+    for field in (plain, thrifty):
+        ours = volume.clone().requires_grad_()
+        rows = []
+        field.network.density.register_forward_hook(
+            lambda _, inputs, __, rows=rows: rows.append(inputs[0].shape[1] if torch.is_grad_enabled() else 0)
+        )
+        seen = field(Told([(ours, LOW, HIGH)], LOW, HIGH), rays, torch.Generator().manual_seed(0))
+        depth = (seen.depth * seen.opacity).mean()
+        ((seen.rgb - 0.3).square().mean() + (seen.feature - 1).square().mean() + 0.1 * depth).backward()
+        found = [p.grad.flatten() for p in (*field.network.parameters(), ours) if p.grad is not None]
+        gradients.append(torch.cat(found))
+        learned.append(sum(rows))
+    assert learned[1] < 0.8 * learned[0]
+    assert gradients[0].norm() > 0
+    assert (gradients[1] - gradients[0]).norm() < 1e-2 * gradients[0].norm()
+
+
+def test_empty_space_is_asked_once():
+    """A survey finds the ball, and of the other space that it is empty; two scenes, each its own."""
+    centres = torch.tensor([[0.2, 0.0, 1.1], [0.4, 0.2, 0.8]])[:, None]
+    field = NeuralField(SMALL, 3, 5)
+    field.network = Ball(centres, 0.1, LOW[0], HIGH[0])
+    low, high = LOW.expand(2, 3), HIGH.expand(2, 3)
+    told = Told([(torch.zeros(2, 3, 2, 2, 2), low, high)], low, high)
+    single = rays_of(look_at(np.array([1.5, 0.2, 1.6]), np.array([0.3, 0.1, 1.0])), 24)
+    names = ("origins", "directions", "near", "far", "unmoved")
+    rays = Rays(*(getattr(single, name).expand(2, *getattr(single, name).shape[1:]).contiguous() for name in names))
+    with torch.no_grad():
+        whole = field(told, rays)
+        everywhere, field.network.asked = field.network.asked, 0
+        empty = field.survey(told)
+        assert field.network.asked < 2 * 36**3
+        field.network.asked = 0
+        ours = field(replace(told, empty=empty), rays)
+    assert field.network.asked < 0.3 * everywhere
+    for name in ("rgb", "opacity", "feature", "depth"):
+        torch.testing.assert_close(getattr(ours, name), getattr(whole, name), atol=1e-3, rtol=0)
+    points = torch.rand(2, 4000, 3) * (HIGH - LOW) + LOW
+    held = empty.may_hold(points)
+    distance = (points - centres).norm(dim=-1)
+    assert held[distance < 0.1].all() and not held[distance > 0.25].any()
+
+
+def test_what_hides_between_the_cells_is_known_from_points():
+    field = NeuralField(SMALL, 3, 5)
+    centre = torch.tensor([0.201, 0.002, 1.101])
+    field.network = Ball(centre, 0.002, LOW[0], HIGH[0])
+    told = Told([(torch.zeros(1, 3, 2, 2, 2), LOW, HIGH)], LOW, HIGH)
+    assert not field.survey(told).may_hold(centre[None, None]).any()
+    empty = field.survey(told, centre[None], torch.zeros(1, dtype=torch.long))
+    assert empty.may_hold(centre[None, None]).all()
+    assert not empty.may_hold(torch.tensor([[[0.5, 0.3, 1.3]]])).any()
 
 
 def test_weights_of_a_uniform_fog():
@@ -225,21 +305,21 @@ def test_it_learns_a_scene_and_gradients_reach_the_volume():
     ball = NeuralField(FieldConfig(width=16, coarse=64, fine=64), 1)
     ball.network = Ball(torch.tensor([0.2, 0.0, 1.1]), 0.15, LOW[0], HIGH[0])
     with torch.no_grad():
-        truth = ball([(torch.zeros(1, 1, 2, 2, 2), low, high)], rays, low, high)
+        truth = ball(Told([(torch.zeros(1, 1, 2, 2, 2), low, high)], low, high), rays)
     solid = truth.opacity > 0.5
     measured = torch.where(solid, truth.depth, torch.full_like(truth.depth, 9.0))
     wanted = torch.where(solid[..., None], truth.rgb, torch.full_like(truth.rgb, 0.5))
     optimiser = torch.optim.Adam([*field.parameters(), volume], 3e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(120):
-        seen = field([(volume, low, high)], rays, low, high, generator, measured)
+        seen = field(Told([(volume, low, high)], low, high), rays, generator, measured)
         loss = (seen.rgb - wanted).square().mean() + (seen.coarse_rgb - wanted).square().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     assert volume.grad.abs().sum() > 0
     with torch.no_grad():
-        seen = field([(volume, low, high)], rays, low, high)
+        seen = field(Told([(volume, low, high)], low, high), rays)
     error = (seen.rgb - wanted).square().mean().item()
     baseline = (wanted.mean(dim=1, keepdim=True) - wanted).square().mean().item()
     assert error < baseline / 10
