@@ -29,9 +29,9 @@ class StageConfig:
     shape: cells along x, y, z. size: edge of a crop around the previous stage's best position (metres); null for the
     whole box. jitter: how far (metres, uniform, per axis) training moves the crop off the true position.
     points: channels that a network on the points writes into a cell, of which `matches` are colour-word products;
-    0 points for PerAct's 10 hand-made channels. widths: U-Net channels per level, one level for PerAct's plain encoder.
+    0 points for PerAct's 10 hand-made channels. widths: U-Net channels per level, no level for PerAct's plain encoder.
     skips: the U-Net's skip connections. channels: of the deep volume. patch: cells per token edge.
-    perceiver: null for none.
+    perceiver: null for none. decoder: "light" or "published", see `agents.decoders`.
     """
 
     shape: tuple[int, int, int]
@@ -44,6 +44,7 @@ class StageConfig:
     channels: int = 32
     patch: int = 2
     perceiver: PerceiverConfig | None = None
+    decoder: str = "light"
 
 
 @dataclass
@@ -64,7 +65,7 @@ class AgentConfig:
     symmetric_gripper: bool = True
     soft_labels: bool = True
     heads_at_cell: bool = True
-    hidden: int = 256
+    hidden: tuple[int, int] = (256, 128)
     horizon: int = 10
 
     def __post_init__(self) -> None:
@@ -83,6 +84,9 @@ class AgentConfig:
                 raise InputError(f"{where}.shape={list(stage.shape)}: give cells along x, y and z")
             if stage.matches and (stage.matches >= stage.points or not self.context):
                 raise InputError(f"{where}.matches={stage.matches}: needs more points than that, and agent.context > 0")
+            choose(stage.decoder, ("light", "published"), f"{where}.decoder")
+            if stage.decoder == "published" and stage.perceiver is None:
+                raise InputError(f"{where}.decoder=published decodes what a Perceiver read: give perceiver, too")
             if stage.perceiver and stage.perceiver.tokens % 2:
                 raise InputError(f"{where}.perceiver.tokens={stage.perceiver.tokens}: give an even number")
 
@@ -99,6 +103,10 @@ class AgentConfig:
             stage["shape"], stage["widths"] = tuple(stage["shape"]), tuple(stage.get("widths", (32, 64)))
             stages.append(StageConfig(**stage))
         data.update(stages=tuple(stages), low=tuple(data["low"]), high=tuple(data["high"]))
+        if "hidden" in data:
+            data["hidden"] = tuple(data["hidden"])
+            if len(data["hidden"]) != 2:
+                raise InputError(f"agent.hidden={list(data['hidden'])}: give the widths of the heads' two layers")
         if data.get("cameras"):
             cameras = data["cameras"]
             data["cameras"] = (cameras,) if isinstance(cameras, str) else tuple(cameras)

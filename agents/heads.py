@@ -48,11 +48,11 @@ class Heads(nn.Module):
         # Yaw seen from the tool: half a circle where half a turn changes nothing.
         self.relative = config.rotation_bins // (2 if config.symmetric_gripper else 1) if config.relative_yaw else 0
         self.mlp = nn.Sequential(
-            nn.Linear(pooled + (sum(channels) if config.heads_at_cell else 0), config.hidden),
+            nn.Linear(pooled + (sum(channels) if config.heads_at_cell else 0), config.hidden[0]),
             nn.ReLU(),
-            nn.Linear(config.hidden, config.hidden // 2),
+            nn.Linear(*config.hidden),
             nn.ReLU(),
-            nn.Linear(config.hidden // 2, 3 * config.rotation_bins + 4 + self.relative),
+            nn.Linear(config.hidden[1], 3 * config.rotation_bins + 4 + self.relative),
         )
         self.polar = PolarHead(channels, config.context, config.rotation_bins) if config.polar_yaw else None
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agents.config import StageConfig
-from agents.perceiver import Perceiver
+from agents.decoders import LightDecoder, PublishedDecoder
 from agents.tensors import Batch
-from perception.encoder import Block, PointEncoder, UNet
-from perception.language import MAX_TOKENS
+from agents.tokens import TokenMixer
+from perception.encoder import PointEncoder, UNet
 from perception.voxels import GRID_CHANNELS, cell_centres, cell_index, peract_grid, scatter_mean
 
 POINT_FEATURES = 10
@@ -30,20 +29,17 @@ class Stage(nn.Module):
             self.point_encoder = PointEncoder(POINT_FEATURES, c.points, context, c.matches)
         channels = c.points + PLACE_CHANNELS if c.points else GRID_CHANNELS
         self.encoder = UNet(channels, c.channels, c.widths, context, c.skips)
-        self.pooled = 2 * c.channels
+        published, self.mixer = c.decoder == "published", None
+        read = latents = 0
         if c.perceiver is not None:
-            p = c.perceiver
-            self.tokens_shape = tuple(-(-n // c.patch) for n in c.shape)
-            self.patchify = nn.Conv3d(c.channels, p.tokens // 2, c.patch, c.patch)
-            self.state = nn.Linear(proprioception, p.tokens // 2)
-            self.words = nn.Linear(words, p.tokens)
-            count = MAX_TOKENS + self.tokens_shape[0] * self.tokens_shape[1] * self.tokens_shape[2]
-            self.places = nn.Parameter(0.02 * torch.randn(count, p.tokens))
-            self.perceiver = Perceiver(p.tokens, p.latents, p.latent_dim, p.depth, p.heads, p.head_dim, 1, p.dropout)
-            self.up = nn.Conv3d(p.tokens, c.channels, 1)
-            self.pooled += p.latent_dim
-        self.merge = Block(c.channels, c.channels, context)
-        self.q = nn.Conv3d(c.channels, 1, 1)
+            read, latents = c.perceiver.tokens, c.perceiver.latent_dim
+            self.mixer = TokenMixer(c.perceiver, c.channels, c.shape, c.patch, words, proprioception, published)
+        self.decoder: LightDecoder | PublishedDecoder
+        if published:
+            self.decoder = PublishedDecoder(c.channels, read, c.patch)
+        else:
+            self.decoder = LightDecoder(c.channels, read, latents, context, c.patch)
+        self.pooled = self.decoder.pooled
 
     def grid(
         self, batch: Batch, low: Tensor, high: Tensor, context: Tensor | None, box: tuple[Tensor, Tensor]
@@ -72,25 +68,7 @@ class Stage(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Q logits [B, X, Y, Z], the features [B, C, X, Y, Z] they come from, pooled [B, `pooled`], and the deep volume
         [B, C, X, Y, Z] of the encoder."""
-        c = self.config
         volume = self.encoder(self.grid(batch, low, high, context, box), context)
-        pooled = []
-        merged = volume
-        if c.perceiver is not None:
-            padding = [n * c.patch - size for n, size in zip(self.tokens_shape, c.shape, strict=True)]
-            padded = F.pad(volume, (0, padding[2], 0, padding[1], 0, padding[0]))
-            patches = self.patchify(padded).flatten(2).transpose(1, 2)
-            state = self.state(batch.proprioception)[:, None].expand(-1, patches.shape[1], -1)
-            words = self.words(batch.words)
-            tokens = torch.cat([words, torch.cat([patches, state.to(patches.dtype)], dim=2)], dim=1)
-            # Words come first; a batch's padding is shorter than MAX_TOKENS, places keep their own positions.
-            tokens = tokens + torch.cat([self.places[: words.shape[1]], self.places[MAX_TOKENS:]])
-            mask = torch.cat([batch.word_mask, batch.word_mask.new_ones(patches.shape[:2])], dim=1)
-            read, latents = self.perceiver(tokens, mask)
-            read = read[:, words.shape[1] :].transpose(1, 2).unflatten(2, self.tokens_shape)
-            read = F.interpolate(self.up(read), scale_factor=c.patch, mode="trilinear", align_corners=False)
-            merged = volume + read[:, :, : c.shape[0], : c.shape[1], : c.shape[2]]
-            pooled.append(latents.mean(dim=1))
-        features = self.merge(merged, context)
-        pooled += [features.amax(dim=(2, 3, 4)), volume.mean(dim=(2, 3, 4))]
-        return self.q(features)[:, 0].float(), features, torch.cat([x.float() for x in pooled], dim=1), volume
+        read, latents = (None, None) if self.mixer is None else self.mixer(volume, batch)
+        q, features, pooled = self.decoder(volume, read, latents, context)
+        return q[:, 0].float(), features, torch.cat([x.float() for x in pooled], dim=1), volume

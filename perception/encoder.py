@@ -40,7 +40,7 @@ class UNet(nn.Module):
     Args:
         channels_in: channels of the grid. channels_out: channels of the deep volume.
         widths: channels per level; every level after the first halves the resolution (rounded up, so that any size
-            goes: the published encoder takes only sizes ≡ 4 mod 8).
+            goes: the published encoder takes only sizes ≡ 4 mod 8). None: each cell by itself, as in PerAct.
         context: length of the FiLM context, 0 for none.
         skips: add the encoder's levels to the decoder's (GNFactor's ablation "no skip connection" turns it off).
     """
@@ -50,6 +50,10 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.skips = skips
+        self.entry: nn.Module
+        if not widths:
+            self.entry = nn.Sequential(nn.Conv3d(channels_in, channels_out, 1), nn.ReLU())
+            return
         self.entry = Block(channels_in, widths[0], context)
         pairs = list(pairwise(widths))
         self.down = nn.ModuleList(Block(a, b, context, stride=2) for a, b in pairs)
@@ -59,6 +63,8 @@ class UNet(nn.Module):
         self.exit = nn.Conv3d(widths[0], channels_out, 1) if channels_out != widths[0] else nn.Identity()
 
     def forward(self, volume: Tensor, context: Tensor | None = None) -> Tensor:
+        if isinstance(self.entry, nn.Sequential):
+            return self.entry(volume)  # type: ignore[no-any-return]
         volume = self.entry(volume, context)
         levels = [volume]
         for down, deep in zip(self.down, self.deep, strict=True):

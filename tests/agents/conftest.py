@@ -18,7 +18,7 @@ TINY = {
     "high": [0.7, 0.5, 1.4],
     "spacing": 0.02,
     "context": 16,
-    "hidden": 32,
+    "hidden": [32, 16],
     "stages": [
         {
             "shape": [8, 8, 6],

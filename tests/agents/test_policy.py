@@ -138,9 +138,18 @@ def test_config_survives_a_round_trip():
     assert AgentConfig.from_mapping(config.to_mapping()) == config
 
 
-def test_the_paper_s_preset_makes_a_step():
-    """PerAct's agent, its own widths and labels, on a grid that a test can afford (20³ instead of 100³)."""
-    values = OmegaConf.to_container(compose("train", ["agent=peract"]).agent)
+@pytest.mark.parametrize(("preset", "millions"), [("peract", 33.2), ("gnfactor", 41.8)])
+def test_the_papers_presets_have_their_sizes(preset, millions):
+    """Within 1 % of the parameters that the published networks have."""
+    values = OmegaConf.to_container(compose("train", [f"agent={preset}"]).agent)
+    net = Policy(AgentConfig.from_mapping(values), words=512)
+    assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
+
+
+@pytest.mark.parametrize("preset", ["peract", "gnfactor"])
+def test_the_papers_presets_make_a_step(preset):
+    """Their own widths and labels, on a grid that a test can afford (20³ instead of 100³)."""
+    values = OmegaConf.to_container(compose("train", [f"agent={preset}"]).agent)
     values["stages"][0]["shape"] = [20, 20, 20]
     values["stages"][0]["perceiver"]["latents"] = 64
     net = Policy(AgentConfig.from_mapping(values), words=512)

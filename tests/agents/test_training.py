@@ -143,7 +143,7 @@ def test_checkpoint_of_another_agent_or_truncated_is_refused(train_config, tmp_p
     training.run(train_config("steps=1"))
     folder = find_checkpoint(tmp_path / "run")
     meta = json.loads((folder / "agent.json").read_text())
-    (folder / "agent.json").write_text(json.dumps({**meta, "agent": {**meta["agent"], "hidden": 64}}))
+    (folder / "agent.json").write_text(json.dumps({**meta, "agent": {**meta["agent"], "hidden": [64, 16]}}))
     with pytest.raises(InputError, match="weights of another agent"):
         Agent.load(tmp_path / "run")
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:100])
