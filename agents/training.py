@@ -1,4 +1,4 @@
-"""Training by behaviour cloning on one process: `manifield train`.
+"""Training by behaviour cloning, in one process or several: `manifield train`.
 
 A run is a function of its config and seed: what step n draws depends on (seed, n) only, so that a run that was stopped
 goes on exactly as if it had not been.
@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import math
 import time
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
@@ -21,11 +23,12 @@ from agents.batching import Batcher
 from agents.checkpoint import FIELD_FILE, latest_checkpoint, load_meta, load_optimiser, load_weights, save_checkpoint
 from agents.config import AgentConfig
 from agents.losses import policy_losses
+from agents.parallel import anyone, share, team
 from agents.policy import Policy, decode_position
+from agents.sampling import Sampler
 from agents.scene_field import SceneField, SceneFieldConfig, mean_target
-from agents.tensors import UNKNOWN, Prediction, Targets
+from agents.tensors import UNKNOWN, Batch, Prediction, Targets
 from agents.tracking import WANDB_MODES, Tracker
-from demos.augment import augment, thin
 from demos.dataset import KeyframeDataset, Sample
 from demos.features import cache_folder
 from demos.target_views import FieldTargets
@@ -47,7 +50,18 @@ WHAT_A_RUN_IS = (
 
 def run(config: DictConfig) -> None:
     """Train as `configs/train.yaml` says; goes on where the run's folder stands."""
-    folder = Path(config.run)
+    settings = _settings(config)
+    with team(config, work) as fabric:
+        _work(config, settings, fabric)
+
+
+def work(config: DictConfig, fabric: Fabric) -> None:
+    """The part of one of the processes of a training."""
+    _work(config, _settings(config), fabric)
+
+
+def _settings(config: DictConfig) -> dict[str, Any]:
+    """The config as plain values, checked."""
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     settings["field"] = settings.get("field") or None
     choose(config.precision, ("bf16", "float32"), "precision")
@@ -58,6 +72,14 @@ def run(config: DictConfig) -> None:
     if settings["tasks"] is not None:
         settings["tasks"] = [settings["tasks"]] if isinstance(settings["tasks"], str) else settings["tasks"]
         distinct(settings["tasks"], "tasks")
+    within(config, processes=(1, 4096))
+    if config.batch % config.processes:
+        raise InputError(f"batch={config.batch} cannot be shared evenly by processes={config.processes}")
+    return settings
+
+
+def _work(config: DictConfig, settings: dict[str, Any], fabric: Fabric) -> None:
+    folder = Path(config.run)
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     agent = AgentConfig.from_mapping(settings["agent"])
@@ -76,7 +98,7 @@ def run(config: DictConfig) -> None:
     optimiser = torch.optim.AdamW(
         learner.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    with only_writer(folder, "train", "run"):
+    with only_writer(folder, "train", "run") if fabric.is_global_zero else nullcontext():
         meta = {
             "language_identity": language.identity,
             "tasks": dataset.tasks,
@@ -88,11 +110,17 @@ def run(config: DictConfig) -> None:
             "versions": versions(),
         }
         first = _resume(folder, meta["config"], learner, optimiser)
+        fabric.barrier()  # nobody writes before all have read
+        print(f"{learner.sizes()}, {config.steps} steps of {config.batch} samples", flush=True)
+        sampler = Sampler(dataset, config.seed, config.batch, config.first_keyframe_weight)
+        trainer = Trainer(config, fabric, learner, optimiser, Batcher(agent, language), sampler)
+        if not fabric.is_global_zero:
+            trainer.train(meta, first, None)
+            return
         write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))
         write_whole(folder / "versions.json", json.dumps(versions(), indent=1))
-        print(f"{learner.sizes()}, {config.steps} steps of {config.batch} samples", flush=True)
         with Tracker(folder, first, config.wandb, settings) as tracker:
-            _train(config, learner, optimiser, Batcher(agent, language), dataset, tracker, meta, first)
+            trainer.train(meta, first, tracker)
 
 
 class Learner(nn.Module):
@@ -101,6 +129,19 @@ class Learner(nn.Module):
     def __init__(self, policy: Policy, field: SceneField | None = None) -> None:
         super().__init__()
         self.policy, self.field = policy, field
+
+    def forward(
+        self, batch: Batch, targets: Targets, samples: list[Sample], generator: torch.Generator
+    ) -> tuple[Prediction, dict[str, Tensor], Tensor]:
+        """What the policy predicts, the losses by kind, and their weighted sum."""
+        prediction = self.policy(batch, targets.position, generator)
+        rendered = {} if self.field is None else self.field.losses(batch, prediction, samples, generator)
+        with torch.autocast("cpu", enabled=False):
+            losses = policy_losses(prediction, targets, self.policy.config.soft_labels)
+        weighted = [*losses.values()]
+        if self.field is not None:
+            weighted += [self.field.weights[kind] * loss for kind, loss in rendered.items() if self.field.weights[kind]]
+        return prediction, losses | rendered, torch.stack(weighted).sum()
 
     def sizes(self) -> str:
         """How many parameters, in words."""
@@ -132,106 +173,106 @@ def _make_field(
     return field
 
 
-def _train(
-    config: DictConfig,
-    learner: Learner,
-    optimiser: torch.optim.Optimizer,
-    batcher: Batcher,
-    dataset: KeyframeDataset,
-    tracker: Tracker,
-    meta: dict[str, Any],
-    first: int,
-) -> None:
-    """The loop from step `first` on, with rows of metrics and checkpoints."""
-    policy = learner.policy
-    folder, agent, augmentation = Path(config.run), policy.config, meta["config"]["augmentation"]
-    sampler = Sampler(dataset, config.seed, config.batch, config.first_keyframe_weight)
-    begin = time.perf_counter()
-    with stop_politely("this step") as stopping, Progress("train", config.steps, "steps", first) as progress:
-        for step in range(first, config.steps):
-            samples = sampler.draw(step, augmentation, agent)
-            losses, prediction, targets = training_step(learner, optimiser, batcher, samples, step, config)
-            total = float(losses.pop("loss"))
-            if not math.isfinite(total):
-                names = ", ".join(s.name for s in samples)
-                raise InputError(f"loss is not finite at step {step + 1} (samples {names}); last checkpoint kept")
-            progress.advance(1, loss=total)
-            if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
-                rate = (step + 1 - first) * config.batch / (time.perf_counter() - begin)
-                row = {"loss": total, **{f"loss_{k}": float(v) for k, v in losses.items()}}
-                if "recon" in losses:
-                    row["field_psnr"] = -10 * math.log10(max(float(losses["recon"]) / 2, 1e-10))
-                row |= training_metrics(prediction, targets)
-                tracker.log(step + 1, {**row, "learning_rate": _rate(step, config), "samples_per_second": rate})
-            if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps or stopping():
-                save_checkpoint(folder, step + 1, policy, meta, optimiser, config.keep, learner.field)
-            if stopping() and step + 1 < config.steps:
-                raise KeyboardInterrupt
+class Trainer:
+    """The loop over steps.
 
-
-def training_step(
-    learner: Learner,
-    optimiser: torch.optim.Optimizer,
-    batcher: Batcher,
-    samples: list[Sample],
-    step: int,
-    config: DictConfig,
-) -> tuple[dict[str, Tensor], Prediction, Targets]:
-    """One update of the weights; what is random in it depends on (seed, step) only.
-
-    Returns:
-        the losses by kind and "loss", their weighted sum; what the policy predicted, and what it should have.
+    Args:
+        config: of `manifield train`. fabric: this process's place among those that train. sampler: of whole batches.
     """
-    policy, field = learner.policy, learner.field
-    generator = torch.Generator().manual_seed((config.seed << 32) + step)
-    torch.manual_seed((config.seed << 32) + step)  # dropout
-    texts = [s.descriptions[int(torch.randint(len(s.descriptions), (), generator=generator))] for s in samples]
-    batch, targets = batcher.batch(samples, texts), batcher.targets(samples)
-    for group in optimiser.param_groups:
-        group["lr"] = _rate(step, config)
-    learner.train()
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-        prediction = policy(batch, targets.position, generator)
-        rendered = {} if field is None else field.losses(batch, prediction, samples, generator)
-    losses = policy_losses(prediction, targets, policy.config.soft_labels)
-    weighted = [*losses.values()]
-    if field is not None:
-        weighted += [field.weights[kind] * loss for kind, loss in rendered.items() if field.weights[kind]]
-    total = torch.stack(weighted).sum()
-    optimiser.zero_grad(set_to_none=True)
-    total.backward()
-    torch.nn.utils.clip_grad_norm_(learner.parameters(), config.clip)
-    optimiser.step()
-    return {k: v.detach() for k, v in {**losses, **rendered, "loss": total}.items()}, prediction, targets
+
+    def __init__(
+        self,
+        config: DictConfig,
+        fabric: Fabric,
+        learner: Learner,
+        optimiser: torch.optim.Optimizer,
+        batcher: Batcher,
+        sampler: Sampler,
+    ) -> None:
+        self.config, self.fabric, self.learner, self.optimiser = config, fabric, learner, optimiser
+        self.batcher, self.sampler = batcher, sampler
+        self.places = share(list(range(config.batch)), fabric)
+        # The strategy's own wrapper, without Fabric's, which copies what passes through it.
+        self.shared = learner if fabric.world_size == 1 else fabric.strategy.setup_module(learner)
+
+    def train(self, meta: dict[str, Any], first: int, tracker: Tracker | None) -> None:
+        """Steps from `first` on, with checkpoints and rows of metrics by the process that has a tracker."""
+        c, agent, augmentation = self.config, self.learner.policy.config, meta["config"]["augmentation"]
+        begin = time.perf_counter()
+        with ExitStack() as stack:
+            progress, stopping = None, _never
+            if tracker is not None:
+                stopping = stack.enter_context(stop_politely("this step"))
+                progress = stack.enter_context(Progress("train", c.steps, "steps", first))
+            for step in range(first, c.steps):
+                samples = self.sampler.draw(step, augmentation, agent, self.places)
+                losses, prediction, targets = self.step(samples, step)
+                if not math.isfinite(losses["loss"]):
+                    names = ", ".join(s.name for s in samples)
+                    raise InputError(f"loss is not finite at step {step + 1} (samples {names}); last checkpoint kept")
+                stop, last = anyone(stopping(), self.fabric), step + 1 == c.steps
+                if (step + 1) % c.log_every == 0 or last:
+                    row = mean_over({**_row(losses), **training_metrics(prediction, targets)}, self.fabric)
+                    rate = (step + 1 - first) * c.batch / (time.perf_counter() - begin)
+                    if tracker is not None:
+                        tracker.log(step + 1, {**row, "learning_rate": _rate(step, c), "samples_per_second": rate})
+                if progress is not None:
+                    progress.advance(1, loss=float(losses["loss"]))
+                    if (step + 1) % c.checkpoint_every == 0 or last or stop:
+                        policy, field = self.learner.policy, self.learner.field
+                        save_checkpoint(Path(c.run), step + 1, policy, meta, self.optimiser, c.keep, field)
+                if stop and not last:
+                    raise KeyboardInterrupt
+
+    def step(self, samples: list[Sample], step: int) -> tuple[dict[str, Tensor], Prediction, Targets]:
+        """One update of the weights; what is random in it depends on (seed, step) and this process's number only.
+
+        Returns:
+            this process's losses by kind and "loss", their weighted sum; what the policy predicted, and what it should
+            have.
+        """
+        c = self.config
+        seeds = np.random.SeedSequence([c.seed, step, self.fabric.global_rank]).generate_state(2, np.uint32)
+        generator = torch.Generator().manual_seed(int(seeds[0]))
+        torch.manual_seed(int(seeds[1]))  # dropout
+        texts = [s.descriptions[int(torch.randint(len(s.descriptions), (), generator=generator))] for s in samples]
+        batch, targets = self.batcher.batch(samples, texts), self.batcher.targets(samples)
+        for group in self.optimiser.param_groups:
+            group["lr"] = _rate(step, c)
+        self.learner.train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=c.precision == "bf16"):
+            prediction, losses, total = self.shared(batch, targets, samples, generator)
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.learner.parameters(), c.clip)
+        self.optimiser.step()
+        return {k: v.detach() for k, v in {**losses, "loss": total}.items()}, prediction, targets
+
+
+def _never() -> bool:
+    return False
+
+
+def _row(losses: dict[str, Tensor]) -> dict[str, float]:
+    row = {"loss": float(losses["loss"]), **{f"loss_{k}": float(v) for k, v in losses.items() if k != "loss"}}
+    if "recon" in losses:
+        row["field_psnr"] = -10 * math.log10(max(row["loss_recon"] / 2, 1e-10))
+    return row
+
+
+def mean_over(row: dict[str, float], fabric: Fabric) -> dict[str, float]:
+    """Numbers averaged over all processes."""
+    if fabric.world_size == 1:
+        return row
+    values = fabric.all_reduce(torch.tensor(list(row.values()), dtype=torch.float64), reduce_op="mean")
+    assert isinstance(values, Tensor)
+    return dict(zip(row, values.tolist(), strict=True))
 
 
 def _rate(step: int, config: DictConfig) -> float:
     """Learning rate: linear warm-up, then a cosine down to 2 %."""
     warm = min(1.0, (step + 1) / max(config.warmup, 1))
     return config.learning_rate * warm * max(0.02, 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-
-
-class Sampler:
-    """Draws batches: a task uniformly, then one of its transitions by weight."""
-
-    def __init__(self, dataset: KeyframeDataset, seed: int, batch: int, first_keyframe_weight: float) -> None:
-        self.dataset, self.seed, self.batch = dataset, seed, batch
-        weight = np.array(dataset.weights) * np.where(np.array(dataset.keyframe_numbers) == 0, first_keyframe_weight, 1)
-        tasks = np.array(dataset.task_of)
-        for task in dataset.tasks:
-            weight[tasks == task] /= weight[tasks == task].sum() * len(dataset.tasks)
-        self.probability = weight / weight.sum()
-
-    def draw(self, step: int, augmentation: dict[str, Any], agent: AgentConfig) -> list[Sample]:
-        """The augmented samples of a step."""
-        rng = np.random.default_rng([self.seed, step])
-        chosen = rng.choice(len(self.dataset), self.batch, p=self.probability, replace=self.batch > len(self.dataset))
-        samples = []
-        for index in chosen:
-            sample = thin(self.dataset[int(index)], rng, augmentation["points"])
-            yaw, shift = np.radians(augmentation["yaw"]), np.array(augmentation["shift"])
-            samples.append(augment(sample, rng, np.array(agent.low), np.array(agent.high), yaw, shift))
-        return samples
 
 
 def training_metrics(prediction: Prediction, targets: Targets) -> dict[str, float]:

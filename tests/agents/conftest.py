@@ -95,17 +95,17 @@ def stop_and_go_on(monkeypatch: pytest.MonkeyPatch):
     from agents import training
 
     def run(config, number: int) -> None:
-        step = training.training_step
+        step = training.Trainer.step
 
-        def stop(*args, **kwargs):
-            if args[4] == number:
+        def stop(self, samples, at):
+            if at == number:
                 raise KeyboardInterrupt
-            return step(*args, **kwargs)
+            return step(self, samples, at)
 
-        monkeypatch.setattr(training, "training_step", stop)
+        monkeypatch.setattr(training.Trainer, "step", stop)
         with pytest.raises(KeyboardInterrupt):
             training.run(config)
-        monkeypatch.setattr(training, "training_step", step)
+        monkeypatch.setattr(training.Trainer, "step", step)
         training.run(config)
 
     return run

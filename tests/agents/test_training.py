@@ -19,7 +19,7 @@ from agents import training
 from agents.checkpoint import find_checkpoint, latest_checkpoint
 from agents.config import AgentConfig
 from agents.policy import Policy
-from agents.training import Sampler
+from agents.sampling import Sampler
 from demos.dataset import KeyframeDataset
 from demos.transitions import Conventions
 from manifield.errors import InputError
@@ -86,18 +86,18 @@ def test_wrong_words_are_refused_before_any_work(train_config):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_loses_no_step(train_config, tmp_path, monkeypatch, number):
-    step = training.training_step
+    step = training.Trainer.step
 
-    def interrupted(*args, **kwargs):
-        if args[4] == 2:
+    def interrupted(self, samples, at):
+        if at == 2:
             signal.raise_signal(number)
-        return step(*args, **kwargs)
+        return step(self, samples, at)
 
-    monkeypatch.setattr(training, "training_step", interrupted)
+    monkeypatch.setattr(training.Trainer, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         training.run(train_config("steps=6"))
     assert find_checkpoint(tmp_path / "run").name == "step_000003"
-    monkeypatch.setattr(training, "training_step", step)
+    monkeypatch.setattr(training.Trainer, "step", step)
     training.run(train_config("steps=6"))
     training.run(train_config("steps=6", f"run={tmp_path / 'whole'}"))
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
@@ -116,15 +116,15 @@ def test_a_run_without_a_checkpoint_says_that_it_starts_over(train_config, tmp_p
 
 
 def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(train_config, tmp_path, monkeypatch):
-    step = training.training_step
+    step = training.Trainer.step
 
-    def poisoned(*args, **kwargs):
-        found, prediction, targets = step(*args, **kwargs)
-        if args[4] == 3:
+    def poisoned(self, samples, at):
+        found, prediction, targets = step(self, samples, at)
+        if at == 3:
             found["loss"] = torch.tensor(float("nan"))
         return found, prediction, targets
 
-    monkeypatch.setattr(training, "training_step", poisoned)
+    monkeypatch.setattr(training.Trainer, "step", poisoned)
     with pytest.raises(InputError, match="not finite at step 4.*frame"):
         training.run(train_config("steps=6", "checkpoint_every=2"))
     assert latest_checkpoint(tmp_path / "run").name == "step_000002"
@@ -207,6 +207,9 @@ def test_sampling_is_balanced_and_needs_no_memory_of_earlier_steps(train_config,
     for task in dataset.tasks:
         chosen = [p for p, t in zip(sampler.probability, dataset.task_of, strict=True) if t == task]
         assert sum(chosen) == pytest.approx(0.5)
+    shared = [sampler.draw(7, settings["augmentation"], agent, [place])[0] for place in (0, 1)]
+    whole = sampler.draw(7, settings["augmentation"], agent)
+    assert all((a.points == b.points).all() and a.name == b.name for a, b in zip(shared, whole, strict=True))
     late = [s.name for s in sampler.draw(7, settings["augmentation"], agent)]
     assert late == [s.name for s in Sampler(dataset, 0, 2, 3.0).draw(7, settings["augmentation"], agent)]
 
