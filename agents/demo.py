@@ -19,6 +19,8 @@ def run(config: DictConfig) -> None:
     where = [f"run={config.run}", f"workers={config.workers}", f"split={config.split}", tasks]
     recording = [f"data={config.data}", f"episodes={config.demonstrations}", f"workers={config.workers}"]
     learning = [f"data={config.data}", f"run={config.run}", f"steps={config.steps}", f"seed={config.seed}"]
+    # As many processes as share the batch of 8 evenly: a tenth faster than as many threads of one.
+    cores = [f"processes={max(n for n in (1, 2, 4, 8) if n <= config.workers)}", "threads=1"]
     views = config.field_views
     # Scenes of their own, to judge the field's pictures on: other seeds than those trained on.
     held = [f"data={config.held}", f"episodes={config.held_episodes}", f"workers={config.workers}", "seed=1"]
@@ -32,7 +34,7 @@ def run(config: DictConfig) -> None:
     jobs = [
         ("collect", [*recording, tasks, f"field_views.count={views}"]),
         *(with_field if views else []),
-        ("train", [*learning, tasks, f"threads={config.workers}", "wandb=disabled", *(["field=laptop"] * bool(views))]),
+        ("train", [*learning, tasks, *cores, "wandb=disabled", *(["field=laptop"] * bool(views))]),
         ("evaluate", [*where, f"episodes={config.episodes}"]),
         ("evaluate", [*where, f"episodes={config.baseline_episodes}", "policy=untrained"]),
         ("evaluate", [*where, f"episodes={config.baseline_episodes}", "policy=random"]),
