@@ -132,10 +132,14 @@ def _load(verb: str, overrides: list[str], folder: Path) -> Recipe:
 
 
 def _name_bare_word(file: Path, words: Sequence[str]) -> list[str]:
-    """The words with the only one among them that names no key given the name of the config's first, required key."""
+    """The words with the only one among them that names no key given the name of the config's first, required key; if
+    that is a plural, with all of them as its list."""
     bare = [word for word in words if "=" not in word]
     key, value = next(iter((yaml.safe_load(file.read_text(encoding="utf-8")) or {}).items()), ("", None))
-    return [f"{key}={word}" if len(bare) == 1 and word and word in bare and value == "???" else word for word in words]
+    if value != "???" or not all(bare) or not (len(bare) == 1 or (bare and key.endswith("s"))):
+        return list(words)
+    given = bare[0] if len(bare) == 1 else f"[{','.join(bare)}]"
+    return [f"{key}={given}", *(word for word in words if "=" in word)]
 
 
 def _split(verb: str, word: str) -> tuple[str, str]:
