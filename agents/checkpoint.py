@@ -4,7 +4,7 @@ RUN/checkpoints/step_000400/
     model.safetensors      weights of the policy
     field.safetensors      weights of the neural field over its volumes, if it was trained with one
     agent.json             agent config, language encoder's identity, cameras, tasks, training config, versions
-    training.safetensors   optimiser state, to go on from here
+    training.safetensors   `training_state`, to go on from here
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def save_checkpoint(
     step: int,
     policy: Policy,
     meta: dict[str, Any],
-    optimiser: torch.optim.Optimizer | None,
+    training: dict[str, Tensor] | None,
     keep: int = 2,
     field: SceneField | None = None,
 ) -> Path:
@@ -50,8 +50,8 @@ def save_checkpoint(
     save_file({k: v.contiguous() for k, v in policy.state_dict().items()}, draft / POLICY_FILE)
     if field is not None:
         save_file({k: v.contiguous() for k, v in field.state_dict().items()}, draft / FIELD_FILE)
-    if optimiser is not None:
-        save_file(_flatten(optimiser), draft / "training.safetensors")
+    if training is not None:
+        save_file(training, draft / "training.safetensors")
     description = {"step": step, "agent": policy.config.to_mapping(), **meta}
     (draft / "agent.json").write_text(json.dumps(description, indent=1))
     for path in draft.iterdir():
@@ -160,22 +160,37 @@ def load_weights(module: nn.Module, checkpoint: Path, name: str = POLICY_FILE) -
         raise InputError(f"{path} holds the weights of another agent: {str(error).splitlines()[-1].strip()}") from error
 
 
-def load_optimiser(optimiser: torch.optim.Optimizer, checkpoint: Path) -> None:
-    """Read training.safetensors into an optimiser over the same parameters."""
+LAST, GROUP = "last.", "group."
+
+
+def training_state(optimiser: torch.optim.Optimizer, last: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What going on needs beside the weights: the optimiser's state and, if what is stored as the weights is an
+    average, the last ones."""
+    whole = optimiser.state_dict()
+    flat = {f"{i}.{name}": torch.as_tensor(v) for i, values in whole["state"].items() for name, v in values.items()}
+    groups = enumerate(whole["param_groups"])
+    flat |= {f"{GROUP}{i}": torch.tensor(group["step"]) for i, group in groups if "step" in group}
+    flat |= {LAST + name: value for name, value in last.items()}
+    return {name: value.contiguous() for name, value in flat.items()}
+
+
+def load_training(checkpoint: Path, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Read training.safetensors into an optimiser over the same parameters; the last weights by name, if it has any."""
     path = checkpoint / "training.safetensors"
     try:
         flat = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read ({error}): start anew with another run=") from error
     state: dict[int, dict[str, Tensor]] = {}
+    last, whole = {}, optimiser.state_dict()
     for key, value in flat.items():
         number, name = key.split(".", 1)
-        state.setdefault(int(number), {})[name] = value
-    whole = optimiser.state_dict()
+        if key.startswith(LAST):
+            last[name] = value
+        elif key.startswith(GROUP):
+            whole["param_groups"][int(name)]["step"] = int(value)
+        else:
+            state.setdefault(int(number), {})[name] = value
     whole["state"] = state
     optimiser.load_state_dict(whole)
-
-
-def _flatten(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    state = optimiser.state_dict()["state"]
-    return {f"{i}.{name}": torch.as_tensor(v).contiguous() for i, values in state.items() for name, v in values.items()}
+    return last

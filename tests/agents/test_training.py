@@ -15,9 +15,10 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from agents import training
+from agents import trainer, training
 from agents.checkpoint import find_checkpoint, latest_checkpoint
 from agents.config import AgentConfig
+from agents.optimisers import Average, learning_rate
 from agents.policy import Policy
 from agents.sampling import Sampler
 from demos.dataset import KeyframeDataset
@@ -49,6 +50,55 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(train_config, tmp_path, sto
     assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
     a, b = weights(tmp_path / "stopped"), weights(tmp_path / "whole")
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize(
+    "words", [["ema=0.9"], ["optimiser=lamb"], ["optimiser=lamb", "ema=0.9", "accumulate=2", "schedule=constant"]]
+)
+def test_every_way_to_update_goes_on_exactly(train_config, tmp_path, stop_and_go_on, words):
+    training.run(train_config("steps=6", *words, f"run={tmp_path / 'whole'}"))
+    stop_and_go_on(train_config("steps=6", *words, f"run={tmp_path / 'stopped'}", "checkpoint_every=2"), 4)
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
+    a, b = weights(tmp_path / "stopped"), weights(tmp_path / "whole")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_average_is_what_a_checkpoint_holds(train_config, tmp_path):
+    training.run(train_config("steps=6", f"run={tmp_path / 'last'}"))
+    training.run(train_config("steps=6", "ema=0.9", f"run={tmp_path / 'average'}"))
+    assert losses(tmp_path / "last") == losses(tmp_path / "average")  # training goes on with the last weights
+    last, average = weights(tmp_path / "last"), weights(tmp_path / "average")
+    assert any(not torch.equal(last[k], average[k]) for k in last)
+    stored = load_file(find_checkpoint(tmp_path / "average") / "training.safetensors")
+    assert all(torch.equal(stored[f"last.policy.{k}"], last[k]) for k in last)
+
+
+def test_an_average_forgets_where_it_began():
+    module = torch.nn.Linear(1, 1, bias=False)
+    module.weight.data.fill_(0.0)
+    average = Average(module, 0.9)
+    for step in range(200):
+        module.weight.data.fill_(1.0)
+        average.update(step)
+    average.swap()
+    assert module.weight.item() == pytest.approx(1.0, abs=1e-4)
+    average.swap()
+    assert module.weight.item() == 1.0
+
+
+def test_a_batch_in_parts_is_the_same_batch(train_config, tmp_path):
+    for name, words in (("whole", []), ("parts", ["accumulate=2"])):
+        training.run(train_config("steps=3", "batch=4", "augmentation.yaw=0", f"run={tmp_path / name}", *words))
+    first = [float(losses(tmp_path / name)[0]) for name in ("whole", "parts")]
+    assert first[0] == pytest.approx(first[1], rel=0.05)  # jitter and phrasings are drawn part by part
+    with pytest.raises(InputError, match="batch=4 shared by processes=1 cannot be cut evenly into accumulate=3"):
+        training.run(train_config("steps=3", "batch=4", "accumulate=3"))
+
+
+def test_the_learning_rate_warms_up_and_falls():
+    cosine = [learning_rate(step, 100, 2.0, 10, "cosine") for step in range(100)]
+    assert cosine[0] == pytest.approx(0.2) and max(cosine) == pytest.approx(2.0, rel=0.05) and cosine[-1] < 0.05
+    assert learning_rate(99, 100, 2.0, 10, "constant") == 2.0
 
 
 def test_loss_falls(train_config, tmp_path):
@@ -107,7 +157,7 @@ def test_a_run_without_a_checkpoint_says_that_it_starts_over(train_config, tmp_p
     def broken(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "save_checkpoint", broken)
+    monkeypatch.setattr(trainer, "save_checkpoint", broken)
     with pytest.raises(KeyboardInterrupt):
         training.run(train_config("steps=2"))
     monkeypatch.undo()

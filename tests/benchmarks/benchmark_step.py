@@ -26,7 +26,7 @@ from agents.config import AgentConfig
 from agents.parallel import team
 from agents.policy import Policy
 from agents.scene_field import SceneField, SceneFieldConfig
-from agents.training import Learner, Trainer
+from agents.trainer import Learner, Trainer
 from demos.dataset import Sample, make_sample
 from demos.transitions import Transition
 from envs.mujoco.environment import MujocoEnvironment
@@ -94,9 +94,8 @@ def measure(case: str) -> None:
     agent, field = AgentConfig.from_mapping(settings["agent"]), SceneFieldConfig.from_mapping(settings.get("field"))
     policy, sample, encoder = Policy(agent, Words.width), scene(agent, field), Words()
     learner = Learner(policy, None if field is None else SceneField(field, agent, Words.width, 512, (128, 128)))
-    optimiser = torch.optim.AdamW(learner.parameters(), 5e-4, fused=True)
     with team(config, no_work) as fabric:
-        trainer = Trainer(config, fabric, learner, optimiser, Batcher(agent, encoder), None)  # type: ignore[arg-type]
+        trainer = Trainer(config, fabric, learner, Batcher(agent, encoder), None)  # type: ignore[arg-type]
         for step in range(2):
             begin = time.process_time()
             if part == "step":

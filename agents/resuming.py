@@ -1,0 +1,63 @@
+"""Which checkpoint a training goes on from, and whether it may."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from agents.checkpoint import latest_checkpoint, load_meta
+from manifield.configuration import differences
+from manifield.errors import InputError
+
+WHAT_A_RUN_IS = (
+    *("agent", "field", "data", "episodes", "transitions", "augmentation", "first_keyframe_weight"),
+    *(
+        "steps",
+        "batch",
+        "accumulate",
+        "optimiser",
+        "learning_rate",
+        "schedule",
+        "weight_decay",
+        "warmup",
+        "clip",
+        "ema",
+    ),
+    *("precision", "threads", "seed"),
+)
+"""Config keys that a resumed run must share with the run it goes on from (`episodes` stands for tasks and select)."""
+
+
+def checkpoint_to_resume(folder: Path, settings: dict[str, Any]) -> Path | None:
+    """The run's newest checkpoint, if any.
+
+    Raises:
+        InputError: it was made with other settings.
+    """
+    checkpoint = latest_checkpoint(folder)
+    if checkpoint is None:
+        if (folder / "metrics.csv").is_file():
+            print(f"{folder} was stopped before its first checkpoint: starting at step 0", flush=True)
+        return None
+    meta = load_meta(checkpoint)
+    changes = _changes({k: meta["config"].get(k) for k in WHAT_A_RUN_IS}, {k: settings.get(k) for k in WHAT_A_RUN_IS})
+    if changes:
+        raise InputError(
+            f"{folder} holds a run with {'; '.join(changes)}: repeat its settings to go on, or give another run="
+        )
+    print(f"going on from {checkpoint}", flush=True)
+    return checkpoint
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Every setting that differs; lists of episodes by what is gone and what is new."""
+    changes = []
+    old_episodes, new_episodes = set(before.pop("episodes")), set(now.pop("episodes"))
+    for episodes, word in ((old_episodes - new_episodes, "more"), (new_episodes - old_episodes, "fewer")):
+        if episodes:
+            changes.append(f"{len(episodes)} episodes {word} (such as {min(episodes)})")
+    if bool(before["field"]) != bool(now["field"]):  # rather than every key of it
+        changes.append("a neural field, not field=none" if before.pop("field") else "field=none, not a neural field")
+        now.pop("field")
+        before.pop("field", None)
+    return [*changes, *differences(before, now)]
