@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from agents.batching import Batcher
 from agents.checkpoint import find_checkpoint, load_policy
 from agents.policy import Policy
 from agents.tensors import Prediction
+from agents.voting import elect, moved_back, moves, rows
+from demos.augment import transform
 from demos.dataset import Sample, make_sample
 from demos.transitions import time_feature
 from envs.interface import Action, Observation
@@ -45,10 +48,21 @@ class Agent:
 
     @torch.no_grad()
     def predict(self, samples: list[Sample], instructions: list[str]) -> tuple[list[Action], Prediction]:
-        """Actions for samples side by side, and the network's answer."""
-        batch = self.batcher.batch(samples, instructions)
+        """Actions for samples side by side, and the network's answer to them as they are (not moved for voting)."""
+        config = self.policy.config
+        ways = moves(config.votes, (np.asarray(config.low) + np.asarray(config.high)) / 2)
+        moved = [transform(sample, T) for sample in samples for T in ways] if len(ways) > 1 else samples
+        batch = self.batcher.batch(moved, [text for text in instructions for _ in ways])
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             prediction = self.policy(batch)
+        votes = self._decode(prediction)
+        elected = []
+        for first in range(0, len(votes), len(ways)):
+            back = [moved_back(vote, T) for vote, T in zip(votes[first : first + len(ways)], ways, strict=True)]
+            elected.append(elect(back, config.symmetric_gripper) if len(ways) > 1 else votes[first])
+        return elected, rows(prediction, torch.arange(0, len(votes), len(ways)))
+
+    def _decode(self, prediction: Prediction) -> list[Action]:
         bins = prediction.rotation.argmax(dim=-1).numpy()
         return [
             Action(
@@ -57,5 +71,5 @@ class Agent:
                 gripper_open=bool(prediction.gripper[i].argmax()),
                 ignore_collisions=bool(prediction.collision[i].argmax()),
             )
-            for i in range(len(samples))
-        ], prediction
+            for i in range(len(bins))
+        ]

@@ -67,6 +67,7 @@ class AgentConfig:
     heads_at_cell: bool = True
     hidden: tuple[int, int] = (256, 128)
     horizon: int = 10
+    votes: int = 1
 
     def __post_init__(self) -> None:
         choose(self.proprioception, ("pose", "peract"), "agent.proprioception")
@@ -74,6 +75,8 @@ class AgentConfig:
             raise InputError(f"agent.low {self.low} must lie below agent.high {self.high} on every axis")
         if not self.stages or self.stages[0].size is not None:
             raise InputError("agent.stages must begin with a stage over the whole box (size: null)")
+        if not 1 <= self.votes <= 100:
+            raise InputError(f"agent.votes={self.votes}: give a number of looks from 1 to 100")
         if self.rotation_bins % 2:
             raise InputError(
                 f"agent.rotation_bins={self.rotation_bins}: give an even number, half a turn is half of it"
@@ -104,9 +107,9 @@ class AgentConfig:
             stages.append(StageConfig(**stage))
         data.update(stages=tuple(stages), low=tuple(data["low"]), high=tuple(data["high"]))
         if "hidden" in data:
+            if isinstance(data["hidden"], int) or len(data["hidden"]) != 2:
+                raise InputError(f"agent.hidden={data['hidden']}: give the widths of the heads' two layers, [256,128]")
             data["hidden"] = tuple(data["hidden"])
-            if len(data["hidden"]) != 2:
-                raise InputError(f"agent.hidden={list(data['hidden'])}: give the widths of the heads' two layers")
         if data.get("cameras"):
             cameras = data["cameras"]
             data["cameras"] = (cameras,) if isinstance(cameras, str) else tuple(cameras)

@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 
 import torch
@@ -33,7 +35,7 @@ def team(config: DictConfig, work: Callable[[DictConfig, Fabric], None]) -> Iter
         InputError: another process gave up.
     """
     if config.processes == 1 or any(name in os.environ for name in STARTED_BY):
-        yield _fabric(config.processes)
+        yield _fabric(config)
         return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -49,7 +51,7 @@ def team(config: DictConfig, work: Callable[[DictConfig, Fabric], None]) -> Iter
         other.start()
     try:
         os.environ.update(_place(0, port))
-        yield _fabric(config.processes)
+        yield _fabric(config)
     except RuntimeError as error:
         if all(other.exitcode in (None, 0) for other in others):
             raise
@@ -78,10 +80,14 @@ def anyone(said: bool, fabric: Fabric) -> bool:
     return bool(count > 0)
 
 
-def _fabric(processes: int) -> Fabric:
-    # A field's losses with weight 0 leave parameters without a gradient.
-    strategy = DDPStrategy(find_unused_parameters=True) if processes > 1 else "auto"
-    fabric = Fabric(accelerator="cpu", devices=processes, strategy=strategy)
+def _fabric(config: DictConfig) -> Fabric:
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view")
+    field = config.get("field") or {}
+    # A field's loss with weight 0 leaves its parameters without a gradient.
+    idle = bool(field) and 0 in (field.get("lambda_recon", 1), field.get("lambda_feat", 1))
+    strategy = DDPStrategy(find_unused_parameters=idle) if config.processes > 1 else "auto"
+    fabric = Fabric(accelerator="cpu", devices=config.processes, strategy=strategy)
     fabric.launch()
     return fabric
 
@@ -100,7 +106,7 @@ def _help(words: str, rank: int, port: int, work: Callable[[DictConfig, Fabric],
     assert isinstance(config, DictConfig)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         try:
-            work(config, _fabric(config.processes))
+            work(config, _fabric(config))
         except KeyboardInterrupt:
             pass
         except InputError as error:
