@@ -38,7 +38,7 @@ def run(config: DictConfig) -> None:
         ("evaluate", [*where, f"episodes={config.episodes}"]),
         ("evaluate", [*where, f"episodes={config.baseline_episodes}", "policy=untrained"]),
         ("evaluate", [*where, f"episodes={config.baseline_episodes}", "policy=random"]),
-        *([("evaluate", [f"run={config.run}", f"data={config.held}"])] if views else []),
+        *([("evaluate", [f"run={config.run}", f"data={config.held}", "views=1"])] if views else []),
         ("report", [f"run={config.run}"]),
     ]
     for number, (verb, words) in enumerate(jobs):
