@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from omegaconf import DictConfig
@@ -36,6 +37,8 @@ def run(config: DictConfig) -> None:
     runs = [Path(r) for r in ([config.runs] if isinstance(config.runs, str) else config.runs)]
     if len(runs) < 2:
         raise InputError("give at least two runs to compare: manifield compare RUN RUN …")
+    if len(runs) > len(ascii_uppercase):
+        raise InputError(f"{len(runs)} runs do not fit into one table: compare at most {len(ascii_uppercase)} at once")
     print(compare([read_played(path, config.name) for path in runs]))
 
 
@@ -78,7 +81,7 @@ def compare(played: list[Played]) -> str:
     if not common:
         raise InputError(f"{played[1].run} and {first.run} have no episode in common")
     tasks = list(dict.fromkeys(task for task, _ in common))
-    names = [f"{letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(played)]]
+    names = list(ascii_uppercase[: len(played)])
     header = ["task", *names, *(f"{n} − A, won : lost, p" for n in names[1:])]
     rows = [header]
     for task in [*tasks, *(["all"] if len(tasks) > 1 else [])]:

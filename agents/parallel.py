@@ -66,11 +66,6 @@ def team(config: DictConfig, work: Callable[[DictConfig, Fabric], None]) -> Iter
             other.kill()
 
 
-def share(items: list[int], fabric: Fabric) -> list[int]:
-    """Those of the items that are this process's."""
-    return items[fabric.global_rank :: fabric.world_size]
-
-
 def anyone(said: bool, fabric: Fabric) -> bool:
     """Whether any process says so; all are told the same."""
     if fabric.world_size == 1:

@@ -19,7 +19,7 @@ from agents.batching import Batcher
 from agents.checkpoint import FIELD_FILE, load_training, load_weights, save_checkpoint, training_state
 from agents.losses import policy_losses
 from agents.optimisers import Average, learning_rate, make_optimiser
-from agents.parallel import anyone, share
+from agents.parallel import anyone
 from agents.policy import Policy, decode_position
 from agents.sampling import Sampler
 from agents.scene_field import SceneField
@@ -78,7 +78,7 @@ class Trainer:
         c = config
         self.optimiser = make_optimiser(c.optimiser, learner.parameters(), c.learning_rate, c.weight_decay)
         self.average = Average(learner, c.ema) if c.ema else None
-        self.places = share(list(range(config.batch)), fabric)
+        self.places = range(fabric.global_rank, config.batch, fabric.world_size)
         # The strategy's own wrapper, without Fabric's, which copies what passes through it.
         self.shared = learner if fabric.world_size == 1 else fabric.strategy.setup_module(learner)
 

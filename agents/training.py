@@ -38,14 +38,9 @@ from perception.language import LanguageEncoder, make_language_encoder
 
 def run(config: DictConfig) -> None:
     """Train as `configs/train.yaml` says; goes on where the run's folder stands."""
-    settings = _settings(config)
+    _settings(config)  # what is wrong is said before other processes start
     with team(config, work) as fabric:
-        _work(config, settings, fabric)
-
-
-def work(config: DictConfig, fabric: Fabric) -> None:
-    """The part of one of the processes of a training."""
-    _work(config, _settings(config), fabric)
+        work(config, fabric)
 
 
 def _settings(config: DictConfig) -> dict[str, Any]:
@@ -71,8 +66,9 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     return settings
 
 
-def _work(config: DictConfig, settings: dict[str, Any], fabric: Fabric) -> None:
-    folder = Path(config.run)
+def work(config: DictConfig, fabric: Fabric) -> None:
+    """The part of one of the processes of a training."""
+    settings, folder = _settings(config), Path(config.run)
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     agent = AgentConfig.from_mapping(settings["agent"])

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from perception.voxels import cell_centres
+from perception.voxels import cell_centres, cell_index
 
 EDGE = 0.03  # metres: most that a cell measures
 
@@ -57,7 +57,7 @@ class EmptySpace:
 
     def _cells(self, points: Tensor, owner: Tensor) -> Tensor:
         """Numbers of the cells [M] that points [M, 3] lie in, or next to."""
-        shape = torch.tensor(self.shape, device=points.device)
-        unit = (points - self.low[owner]) / (self.high - self.low)[owner]
-        x, y, z = torch.minimum((unit * shape).long().clamp(min=0), shape - 1).unbind(-1)
+        index, _ = cell_index(points, owner, self.low, self.high, self.shape)
+        most = torch.tensor(self.shape, device=points.device) - 1
+        x, y, z = torch.minimum(index.clamp(min=0), most).unbind(-1)
         return ((owner * self.shape[0] + x) * self.shape[1] + y) * self.shape[2] + z

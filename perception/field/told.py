@@ -20,8 +20,8 @@ Volume = tuple[Tensor, Tensor, Tensor]
 @dataclass(frozen=True)
 class Told:
     """Of B scenes: the volumes, the corners low, high [B, 3] of the box to render, pictures to look into (None for
-    none), and a context [B, K] that all points of a scene are told (None for none). `empty`: where nothing was found
-    so far, None to ask everywhere."""
+    none), and a context [B, K] that all points of a scene are told (None for none). `empty`: where there is nothing
+    (`NeuralField.survey`), None to ask everywhere."""
 
     volumes: Sequence[Volume]
     low: Tensor
