@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perception.convolution import Convolution
 from perception.encoder import Block
 from perception.upsampling import UpsampledConvolution
 
@@ -59,8 +60,8 @@ class PublishedDecoder(nn.Module):
         self.pooled = 4 * (channels + read + channels)
         self.first = nn.Conv3d(read, channels, 5, padding=2, padding_mode="replicate")
         self.second = UpsampledConvolution(channels, channels, 5, patch)
-        self.final = nn.Conv3d(2 * channels, channels, 3, padding=1, padding_mode="replicate")
-        self.q = nn.Conv3d(channels, 1, 3, padding=1, padding_mode="replicate")
+        self.final = Convolution(2 * channels, channels)
+        self.q = Convolution(channels, 1)
 
     def forward(
         self, volume: Tensor, read: Tensor | None, latents: Tensor | None, context: Tensor | None
@@ -69,42 +70,52 @@ class PublishedDecoder(nn.Module):
         assert read is not None
         x, y, z = volume.shape[2:]
         fine = F.relu(self.second(F.relu(self.first(read))), inplace=True)[:, :, :x, :y, :z]
-        features = F.relu(self.final(torch.cat([volume, fine], dim=1)), inplace=True)
-        pooled = [f(v) for v in (volume, read, features) for f in (expected_place, lambda v: v.amax(dim=(2, 3, 4)))]
+        features = F.relu(self.final(volume, fine), inplace=True)
+        pooled = [x for v in (volume, read, features) for x in place_and_peak(v)]
         return self.q(features), features, pooled
 
 
-def expected_place(volume: Tensor) -> Tensor:
-    """[B, 3 C] where each channel of [B, C, X, Y, Z] has its mass: the mean place, -1 to 1 along x, y and z, under a
-    softmax over cells (Levine et al. 2016; PerAct's temperature)."""
-    return _ExpectedPlace.apply(volume)  # type: ignore[no-any-return]
+def place_and_peak(volume: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each channel of [B, C, X, Y, Z]: [B, 3 C] where it has its mass, the mean place, -1 to 1 along x, y and z,
+    under a softmax over cells (Levine et al. 2016; PerAct's temperature), and [B, C] its maximum."""
+    place, peak = _PlaceAndPeak.apply(volume)
+    return place, peak
 
 
-class _ExpectedPlace(torch.autograd.Function):
+class _PlaceAndPeak(torch.autograd.Function):
     """Channel by channel, so that no softmax of the whole volume is kept (512 MB of 100³ cells and 128 channels)."""
 
     @staticmethod
-    def forward(ctx: Any, volume: Tensor) -> Tensor:
-        places = _places(volume)
-        mean = torch.stack([_softmax(channel) @ places for channel in volume.flatten(2).flatten(0, 1)])
-        ctx.save_for_backward(volume, mean)
-        return mean.view(len(volume), -1)
+    def forward(ctx: Any, volume: Tensor) -> tuple[Tensor, Tensor]:
+        rows, places = volume.flatten(2).flatten(0, 1), _places(volume)
+        peaks, at = rows.max(dim=1)
+        mass = places.new_empty(rows.shape[1])
+        sums = torch.stack([_mass(mass, row, peak) @ places for row, peak in zip(rows, peaks, strict=True)])
+        mean = sums[:, :3] / sums[:, 3:]
+        ctx.save_for_backward(volume, peaks, at, mean, sums[:, 3])
+        return mean.view(len(volume), -1), peaks.view(len(volume), -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        volume, mean = ctx.saved_tensors
-        places, rows = _places(volume), volume.flatten(2).flatten(0, 1)
-        by_rows = torch.empty(rows.shape, dtype=rows.dtype, device=rows.device)
-        for number, by in enumerate(gradients[0].reshape(-1, 3)):
-            by_rows[number] = _softmax(rows[number]) * (places @ by - mean[number] @ by) / TEMPERATURE
+        volume, peaks, at, mean, totals = ctx.saved_tensors
+        rows, places = volume.flatten(2).flatten(0, 1), _places(volume)
+        by_rows, mass = torch.empty_like(rows), places.new_empty(rows.shape[1])
+        share = gradients[0].reshape(-1, 3) / (totals[:, None] * TEMPERATURE)
+        offset = -(share * mean).sum(dim=1, keepdim=True)
+        for number, by in enumerate(torch.cat([share, offset], dim=1)):
+            torch.mul(_mass(mass, rows[number], peaks[number]), places @ by, out=mass)
+            by_rows[number] = mass
+        by_rows[torch.arange(len(rows), device=rows.device), at] += gradients[1].reshape(-1).to(rows.dtype)
         return by_rows.view(volume.shape)
 
 
-def _softmax(channel: Tensor) -> Tensor:
-    return (channel.float() / TEMPERATURE).softmax(dim=0)
+def _mass(into: Tensor, row: Tensor, peak: Tensor) -> Tensor:
+    """The softmax of a row, but for its sum. (Where it is as good as 0 it must not become a subnormal number: slow.)"""
+    return into.copy_(row).sub_(peak).mul_(1 / TEMPERATURE).clamp_(min=-80.0).exp_()
 
 
 def _places(volume: Tensor) -> Tensor:
-    """[X * Y * Z, 3]."""
+    """[X * Y * Z, 4] where the cells lie, and 1."""
     axes = [torch.linspace(-1, 1, n, device=volume.device) for n in volume.shape[2:]]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).view(-1, 3)
+    x, y, z = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack([x, y, z, torch.ones_like(x)], dim=-1).view(-1, 4)

@@ -37,8 +37,9 @@ class UpsampledConvolution(nn.Module):
         kind = volume.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
         with torch.autocast(kind, enabled=False):
-            fine: Tensor = _Function.apply(volume.to(dtype), self.weight.to(dtype), self.taps.to(dtype))
-        return fine + self.bias.to(dtype)[:, None, None, None]
+            arguments = (volume, self.weight, self.bias, self.taps)
+            fine: Tensor = _Function.apply(*(argument.to(dtype) for argument in arguments))
+        return fine
 
 
 def fine_to_coarse(kernel: int, scale: int) -> Tensor:
@@ -55,20 +56,22 @@ class _Function(torch.autograd.Function):
     """One convolution for each of the groups along x, y and z, each writing its part of the result."""
 
     @staticmethod
-    def forward(ctx: Any, volume: Tensor, weight: Tensor, taps: Tensor) -> Tensor:
+    def forward(ctx: Any, volume: Tensor, weight: Tensor, bias: Tensor, taps: Tensor) -> Tensor:
         ctx.save_for_backward(volume, weight, taps)
         scale, (batch, _, *shape), out = len(taps), volume.shape, len(weight)
         padded = F.pad(volume, [taps.shape[2] // 2] * 6, mode="replicate")
-        fine = volume.new_empty(batch, out, shape[0], scale, shape[1], scale, shape[2], scale)
+        result = volume.new_empty(batch, out, *(n * scale for n in shape))
+        fine = result.view(batch, out, shape[0], scale, shape[1], scale, shape[2], scale)
         for places, reads in _groups(taps):
             kernel = _coarse_kernel(weight, taps, places, reads)
             found = F.conv3d(padded[_window(reads, shape)], kernel.flatten(0, 3))
             found = found.view(batch, *kernel.shape[:3], out, *shape).permute(0, 4, 5, 1, 6, 2, 7, 3)
-            fine[:, :, :, places[0], :, places[1], :, places[2]] = found
-        return fine.view(batch, out, *(n * scale for n in shape))
+            part = fine[:, :, :, places[0], :, places[1], :, places[2]]
+            torch.add(found, bias.view(-1, *[1] * 6), out=part)
+        return result
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         volume, weight, taps = ctx.saved_tensors
         scale, (batch, _, *shape), out = len(taps), volume.shape, len(weight)
         reach = taps.shape[2] // 2
@@ -85,7 +88,7 @@ class _Function(torch.autograd.Function):
             into[window] += by_window
             by_weight += _fine_kernel(by_kernel.view(kernel.shape), taps, places, reads)
         by_volume = torch.ops.aten.replication_pad3d_backward(into, volume, [reach] * 6)
-        return by_volume, by_weight.to(weight.dtype), None
+        return by_volume, by_weight.to(weight.dtype), gradients[0].sum(dim=(0, 2, 3, 4)), None
 
 
 Slices = tuple[slice, slice, slice]

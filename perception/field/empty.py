@@ -23,8 +23,8 @@ def survey_points(low: Tensor, high: Tensor) -> Tensor:
 
 
 class EmptySpace:
-    """A grid over each of B scenes' boxes. Space is taken for empty where in the middle of a cell and of all its
-    neighbours the density is low; what is thinner than a cell may hide between, if it does not lie at a known point.
+    """A grid over each of B scenes' boxes. Space is taken for empty where the density is low in the middles of the 2³
+    cells around; what is thinner than a cell may hide between, if it does not lie at a known point.
 
     Args:
         low, high: [B, 3] corners of the boxes. density: [B, N] per metre, at `survey_points`. least: up to which
@@ -41,23 +41,24 @@ class EmptySpace:
         points: Tensor | None = None,
         batch_index: Tensor | None = None,
     ) -> None:
-        self.low, self.high = low, high
-        self.shape = survey_shape(low, high)
+        x, y, z = shape = survey_shape(low, high)
         held = (density > least).float()
         if points is not None and batch_index is not None:
-            held.view(-1)[self._cells(points, batch_index)] = 1.0
-        grid = held.view(len(low), 1, *self.shape)
-        self._held = (F.max_pool3d(grid, 3, 1, 1) > 0).flatten()
+            held.view(-1)[_numbers(points, batch_index, low, high, shape)] = 1.0
+        # Between the middles: boxes of which there is one more along each axis than of cells.
+        self._held = F.max_pool3d(held.view(-1, 1, *shape), 2, 1, 1).flatten() > 0
+        half = (high - low) / torch.tensor(shape, device=low.device) / 2
+        self._grid = (low - half, high + half, (x + 1, y + 1, z + 1))
 
     def may_hold(self, points: Tensor) -> Tensor:
         """[B, N] bool: whether there may be something at points [B, N, 3]."""
         batch, count, _ = points.shape
         owner = torch.arange(batch, device=points.device).repeat_interleave(count)
-        return self._held[self._cells(points.flatten(0, 1), owner)].view(batch, count)
+        return self._held[_numbers(points.flatten(0, 1), owner, *self._grid)].view(batch, count)
 
-    def _cells(self, points: Tensor, owner: Tensor) -> Tensor:
-        """Numbers of the cells [M] that points [M, 3] lie in, or next to."""
-        index, _ = cell_index(points, owner, self.low, self.high, self.shape)
-        most = torch.tensor(self.shape, device=points.device) - 1
-        x, y, z = torch.minimum(index.clamp(min=0), most).unbind(-1)
-        return ((owner * self.shape[0] + x) * self.shape[1] + y) * self.shape[2] + z
+
+def _numbers(points: Tensor, owner: Tensor, low: Tensor, high: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """[M] numbers of the cells that points [M, 3] of scenes [M] lie in, or next to."""
+    index, _ = cell_index(points, owner, low, high, shape)
+    x, y, z = torch.minimum(index.clamp(min=0), torch.tensor(shape, device=points.device) - 1).unbind(-1)
+    return ((owner * shape[0] + x) * shape[1] + y) * shape[2] + z

@@ -24,7 +24,7 @@ from perception.field.sampling import around_depth, edges, importance, stratifie
 from perception.field.told import Told
 
 SURVEYED = 16384  # points at once
-STRETCH = 8
+STRETCH = 4
 """Samples along a ray that are asked for before it is decided whether to go on."""
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agents.decoders import TEMPERATURE, PublishedDecoder, expected_place
+from agents.decoders import TEMPERATURE, PublishedDecoder, place_and_peak
 
 
 def plain_place(volume: Tensor) -> Tensor:
@@ -19,10 +19,16 @@ def plain_place(volume: Tensor) -> Tensor:
     return torch.stack([x, y, z], dim=2).flatten(1)
 
 
+def plain_pool(volume: Tensor) -> list[Tensor]:
+    return [plain_place(volume), volume.amax(dim=(2, 3, 4))]
+
+
 def test_where_a_channel_has_its_mass():
     volume = torch.zeros(1, 2, 5, 3, 9)
-    volume[0, 0, 4, 0, 4], volume[0, 1, 0, 2, 8] = 1.0, 1.0
-    assert expected_place(volume)[0].tolist() == pytest.approx([1, -1, 0, -1, 1, 1], abs=1e-5)
+    volume[0, 0, 4, 0, 4], volume[0, 1, 0, 2, 8] = 1.0, 2.0
+    place, peak = place_and_peak(volume)
+    assert place[0].tolist() == pytest.approx([1, -1, 0, -1, 1, 1], abs=1e-5)
+    assert peak[0].tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -32,9 +38,9 @@ def test_places_and_their_gradients(channels_last):
     if channels_last:
         values = values.contiguous(memory_format=torch.channels_last_3d)
     results = []
-    for function in (expected_place, plain_place):
+    for function in (place_and_peak, plain_pool):
         volume = values.clone().requires_grad_()
-        place = function(volume)
+        place = torch.cat(list(function(volume)), dim=1)
         (place * torch.linspace(-1, 1, place.numel()).view(place.shape)).sum().backward()
         results.append((place.detach(), volume.grad))
     for ours, reference in zip(*results, strict=True):
@@ -47,9 +53,13 @@ def plain_decoder(decoder: PublishedDecoder, volume: Tensor, read: Tensor) -> tu
     second = nn.Conv3d(*reversed(decoder.second.weight.shape[:2]), 5, padding=2, padding_mode="replicate")
     second.weight, second.bias = decoder.second.weight, decoder.second.bias
     fine = nn.Upsample(scale_factor=patch, mode="trilinear", align_corners=False)(F.relu(decoder.first(read)))
-    features = F.relu(decoder.final(torch.cat([volume, F.relu(second(fine))], dim=1)))
-    pooled = [x for v in (volume, read, features) for x in (plain_place(v), v.amax(dim=(2, 3, 4)))]
-    return decoder.q(features), features, torch.cat(pooled, dim=1)
+    features = F.relu(plain_convolution(decoder.final, torch.cat([volume, F.relu(second(fine))], dim=1)))
+    pooled = [x for v in (volume, read, features) for x in plain_pool(v)]
+    return plain_convolution(decoder.q, features), features, torch.cat(pooled, dim=1)
+
+
+def plain_convolution(layer: nn.Conv3d, volume: Tensor) -> Tensor:
+    return F.conv3d(F.pad(volume, [1] * 6, mode="replicate"), layer.weight, layer.bias)
 
 
 def test_the_published_decoder_is_the_plain_one():

@@ -36,7 +36,7 @@ from perception.field.views import PixelTargets
 LOW, HIGH = torch.tensor([[-0.3, -0.5, 0.6]]), torch.tensor([[0.7, 0.5, 1.6]])
 CELLS, CHANNELS, FEATURES, TABLE = 100, 128, 512, 0.75
 BALLS = torch.tensor([[0.2, -0.2, 0.85, 0.10], [0.3, 0.15, 0.83, 0.08], [0.05, 0.1, 0.95, 0.12]])
-STEPS, RAYS, SIZE = 150, 512, 128
+STEPS, RAYS, SIZE = 300, 512, 128
 CASES = ("train", "train, published way", "view", "view, every sample", "view, published way")
 
 

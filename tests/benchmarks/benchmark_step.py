@@ -31,6 +31,7 @@ from demos.dataset import Sample, make_sample
 from demos.transitions import Transition
 from envs.mujoco.environment import MujocoEnvironment
 from manifield.configuration import compose
+from perception.convolution import Convolution
 from perception.field.views import TargetView
 from perception.language import MAX_TOKENS, LanguageEncoder
 from perception.upsampling import UpsampledConvolution
@@ -73,11 +74,19 @@ class PlainUpsampled(UpsampledConvolution):
         return F.conv3d(F.pad(fine, [2] * 6, mode="replicate"), self.weight, self.bias)
 
 
-def plain_place(volume: Tensor) -> Tensor:
+class PlainConvolution(Convolution):
+    """The volumes side by side, their borders made, every product by itself."""
+
+    def forward(self, *volumes: Tensor) -> Tensor:
+        return F.conv3d(F.pad(torch.cat(volumes, dim=1), [1] * 6, mode="replicate"), self.weight, self.bias)
+
+
+def plain_pool(volume: Tensor) -> tuple[Tensor, Tensor]:
     """A whole softmax."""
     axes = [torch.linspace(-1, 1, n) for n in volume.shape[2:]]
     places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).view(-1, 3)
-    return ((volume.float().flatten(2) / agents.decoders.TEMPERATURE).softmax(dim=2) @ places).flatten(1)
+    share = (volume.float().flatten(2) / agents.decoders.TEMPERATURE).softmax(dim=2)
+    return (share @ places).flatten(1), volume.amax(dim=(2, 3, 4))
 
 
 def measure(case: str) -> None:
@@ -86,7 +95,8 @@ def measure(case: str) -> None:
     torch.set_num_threads(1)
     if plain:
         agents.decoders.UpsampledConvolution = PlainUpsampled  # type: ignore[misc]
-        agents.decoders.expected_place = plain_place
+        agents.decoders.place_and_peak = plain_pool
+        agents.decoders.Convolution = PlainConvolution  # type: ignore[misc]
     words = [f"agent={preset}", f"precision={precision}", "batch=1", "threads=1", "data=none"]
     config = compose("train", [*words, *(["field=gnfactor"] * (preset != "peract"))])
     settings = OmegaConf.to_container(config)
