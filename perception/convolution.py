@@ -8,26 +8,13 @@ For a single output it comes first what the taps make of all cells, and then the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Lavin & Gray, F(4, 3): six values along x → six products → four sums.
-INTO = (
-    (4, 0, -5, 0, 1, 0),
-    (0, -4, -4, 1, 1, 0),
-    (0, 4, -4, -1, 1, 0),
-    (0, -2, -1, 2, 1, 0),
-    (0, 2, -1, -2, 1, 0),
-    (0, 4, 0, -5, 0, 1),
-)
-TAPS = ((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 24))
-OUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
-SUMS = len(OUT)
-Matrix = Sequence[Sequence[int]]
+from perception.products import READ, SUMS, Products
 
 
 class Convolution(nn.Conv3d):
@@ -45,7 +32,7 @@ class Convolution(nn.Conv3d):
             return super().forward(torch.cat(volumes, dim=1))
         assert self.bias is not None
         with torch.autocast(kind, enabled=False):
-            found: Tensor = _Winograd.apply(self.weight, self.bias, *(volume.float() for volume in volumes))
+            found: Tensor = _InSlabs.apply(self.weight, self.bias, *(volume.float() for volume in volumes))
         return found
 
     def _one(self, volume: Tensor) -> Tensor:
@@ -82,70 +69,38 @@ def _shifted(taps: Tensor) -> list[Tensor]:
     return [taps[:, n, i : i + x, j : j + y, k : k + z] for n, (i, j, k) in enumerate(places)]
 
 
-class _Winograd(torch.autograd.Function):
+class _InSlabs(torch.autograd.Function):
     """Four slices along x at a time, in buffers that are used again: fresh memory costs more than the sums."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bias: Tensor, *volumes: Tensor) -> Tensor:
         ctx.save_for_backward(weight, *volumes)
         batch, _, count, y, z = volumes[0].shape
-        out, kernels = len(weight), _kernels(weight)
-        found = weight.new_empty(batch, out, count, y, z)
-        slab = weight.new_empty(len(INTO), batch, weight.shape[1], y + 2, z + 2)
-        values, products = torch.empty_like(slab), weight.new_empty(len(INTO), batch, out, y, z)
-        sums = weight.new_empty(SUMS, batch, out, y, z)
+        products = Products(weight)
+        found = weight.new_empty(batch, len(weight), count, y, z)
+        slab = weight.new_empty(READ, batch, weight.shape[1], y + 2, z + 2)
         for start in range(0, count, SUMS):
-            _mix(INTO, _fill(slab, volumes, start), values)
-            for product, value, kernel in zip(products, values, kernels, strict=True):
-                product.copy_(F.conv2d(value, kernel))
             some = found[:, :, start : start + SUMS].permute(2, 0, 1, 3, 4)
-            torch.add(_mix(OUT, products, sums)[: len(some)], bias[:, None, None], out=some)
+            torch.add(products.sums(_fill(slab, volumes, start))[: len(some)], bias[:, None, None], out=some)
         return found
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         weight, *volumes = ctx.saved_tensors
         batch, _, count, y, z = volumes[0].shape
-        out, kernels, wanted = len(weight), _kernels(weight), gradients[0]
-        by_kernels, by_volumes = torch.zeros_like(kernels), [torch.zeros_like(v) for v in volumes]
-        slab = weight.new_empty(len(INTO), batch, weight.shape[1], y + 2, z + 2)
-        values = torch.empty_like(slab)
-        by_sums, by_products = weight.new_empty(SUMS, batch, out, y, z), weight.new_empty(len(INTO), batch, out, y, z)
+        products, wanted, by_volumes = Products(weight), gradients[0], [torch.zeros_like(v) for v in volumes]
+        slab = weight.new_empty(READ, batch, weight.shape[1], y + 2, z + 2)
+        by_sums = weight.new_empty(SUMS, batch, len(weight), y, z)
         for start in range(0, count, SUMS):
-            _mix(INTO, _fill(slab, volumes, start), values)
             some = wanted[:, :, start : start + SUMS].permute(2, 0, 1, 3, 4)
             by_sums[: len(some)], by_sums[len(some) :] = some, 0.0
-            _mix(_turned(OUT), by_sums, by_products)
-            for by_product, value, kernel, by_kernel in zip(by_products, values, kernels, by_kernels, strict=True):
-                by_value, more, _ = torch.ops.aten.convolution_backward(
-                    by_product, value, kernel, None,
-                    [1] * 2, [0] * 2, [1] * 2, False, [0] * 2, 1, [True, True, False],
-                )  # fmt: skip
-                value.copy_(by_value)
-                by_kernel += more
-            _give_back(_mix(_turned(INTO), values, slab), by_volumes, start)
-        by_weight = torch.einsum("koiyz,kx->oixyz", by_kernels, weight.new_tensor(TAPS) / 24)
-        return by_weight, wanted.sum(dim=(0, 2, 3, 4)), *by_volumes
-
-
-def _kernels(weight: Tensor) -> Tensor:
-    """[6, out, in, 3, 3]."""
-    return torch.einsum("oixyz,kx->koiyz", weight, weight.new_tensor(TAPS) / 24).contiguous()
-
-
-def _turned(matrix: Matrix) -> Matrix:
-    return tuple(zip(*matrix, strict=True))
-
-
-def _mix(by: Matrix, slices: Tensor, into: Tensor) -> Tensor:
-    """Sums [M, …] of slices [N, …] by a matrix [M, N]; returns `into`."""
-    torch.mm(slices.new_tensor(by), slices.flatten(1), out=into.flatten(1))
-    return into
+            _give_back(products.gradient(_fill(slab, volumes, start), by_sums), by_volumes, start)
+        return products.by_weight(), wanted.sum(dim=(0, 2, 3, 4)), *by_volumes
 
 
 def _rows(start: int, count: int) -> list[int]:
     """The slices of x that sums from `start` on read."""
-    return [min(max(x, 0), count - 1) for x in range(start - 1, start - 1 + len(INTO))]
+    return [min(max(x, 0), count - 1) for x in range(start - 1, start - 1 + READ)]
 
 
 def _fill(slab: Tensor, volumes: tuple[Tensor, ...] | list[Tensor], start: int) -> Tensor:

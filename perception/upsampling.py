@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perception.products import convolve, convolve_backward
+
 
 class UpsampledConvolution(nn.Module):
     """Upsample by `scale` (trilinear, half-pixel centres), then convolve (stride 1, borders replicated):
@@ -29,7 +31,7 @@ class UpsampledConvolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(channels_out, channels_in, kernel, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(channels_out))
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
-        self.register_buffer("taps", fine_to_coarse(kernel, scale), persistent=False)
+        self.register_buffer("taps", fine_to_coarse(kernel, scale).float(), persistent=False)
 
     taps: Tensor
 
@@ -46,7 +48,7 @@ def fine_to_coarse(kernel: int, scale: int) -> Tensor:
     """[scale, kernel, 2 P + 1] by which a tap of a fine cell, at one of `scale` places in its coarse cell, reads the
     coarse cells from P before to P behind."""
     half = kernel // 2
-    fine = torch.arange(scale)[:, None] + torch.arange(-half, half + 1)
+    fine = torch.arange(scale, dtype=torch.float64)[:, None] + torch.arange(-half, half + 1)
     place = (fine + 0.5) / scale - 0.5  # in coarse cells
     reach = int(place.abs().max().ceil())
     return (1 - (place[..., None] - torch.arange(-reach, reach + 1)).abs()).clamp(min=0)
@@ -64,7 +66,8 @@ class _Function(torch.autograd.Function):
         fine = result.view(batch, out, shape[0], scale, shape[1], scale, shape[2], scale)
         for places, reads in _groups(taps):
             kernel = _coarse_kernel(weight, taps, places, reads)
-            found = F.conv3d(padded[_window(reads, shape)], kernel.flatten(0, 3))
+            window, weights = padded[_window(reads, shape)], kernel.flatten(0, 3)
+            found = convolve(window, weights) if _shares(weights) else F.conv3d(window, weights)
             found = found.view(batch, *kernel.shape[:3], out, *shape).permute(0, 4, 5, 1, 6, 2, 7, 3)
             part = fine[:, :, :, places[0], :, places[1], :, places[2]]
             torch.add(found, bias.view(-1, *[1] * 6), out=part)
@@ -76,19 +79,29 @@ class _Function(torch.autograd.Function):
         scale, (batch, _, *shape), out = len(taps), volume.shape, len(weight)
         reach = taps.shape[2] // 2
         padded = F.pad(volume, [reach] * 6, mode="replicate")
-        into, by_weight = torch.zeros_like(padded), torch.zeros_like(weight, dtype=torch.float32)
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        into, by_weight = torch.zeros_like(padded), torch.zeros_like(weight, dtype=wide)
         fine = gradients[0].reshape(batch, out, shape[0], scale, shape[1], scale, shape[2], scale)
         for places, reads in _groups(taps):
             kernel, window = _coarse_kernel(weight, taps, places, reads), _window(reads, shape)
             part = fine[:, :, :, places[0], :, places[1], :, places[2]].permute(0, 3, 5, 7, 1, 2, 4, 6)
-            by_window, by_kernel, _ = torch.ops.aten.convolution_backward(
-                part.reshape(batch, -1, *shape), padded[window], kernel.flatten(0, 3), None,
-                [1] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1, [True, True, False],
-            )  # fmt: skip
+            wanted, weights = part.reshape(batch, -1, *shape), kernel.flatten(0, 3)
+            if _shares(weights):
+                by_window, by_kernel = convolve_backward(padded[window], weights, wanted)
+            else:
+                by_window, by_kernel, _ = torch.ops.aten.convolution_backward(
+                    wanted, padded[window], weights, None, [1] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1,
+                    [True, True, False],
+                )  # fmt: skip
             into[window] += by_window
-            by_weight += _fine_kernel(by_kernel.view(kernel.shape), taps, places, reads)
+            by_weight += _fine_kernel(by_kernel.view(kernel.shape).to(wide), taps, places, reads)
         by_volume = torch.ops.aten.replication_pad3d_backward(into, volume, [reach] * 6)
         return by_volume, by_weight.to(weight.dtype), gradients[0].sum(dim=(0, 2, 3, 4)), None
+
+
+def _shares(weights: Tensor) -> bool:
+    """Whether products can be shared along x: where float32 is the limit, not memory."""
+    return weights.shape[2] == 3 and weights.dtype == torch.float32 and weights.device.type == "cpu"
 
 
 Slices = tuple[slice, slice, slice]
@@ -121,7 +134,7 @@ def _coarse_kernel(weight: Tensor, taps: Tensor, places: Slices, reads: Slices) 
 
 def _fine_kernel(by_kernel: Tensor, taps: Tensor, places: Slices, reads: Slices) -> Tensor:
     """[out, in, k, k, k] the gradient of the fine kernel from that of some places' kernels."""
-    x, y, z = (taps[place, :, read].float() for place, read in zip(places, reads, strict=True))
-    by = torch.einsum("rstoixyz,tcz->rsoixyc", by_kernel.float(), z)
+    x, y, z = (taps[place, :, read].to(by_kernel.dtype) for place, read in zip(places, reads, strict=True))
+    by = torch.einsum("rstoixyz,tcz->rsoixyc", by_kernel, z)
     by = torch.einsum("rsoixyc,sby->roixbc", by, y)
     return torch.einsum("roixbc,rax->oiabc", by, x)
