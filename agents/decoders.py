@@ -78,7 +78,8 @@ class PublishedDecoder(nn.Module):
 def place_and_peak(volume: Tensor) -> tuple[Tensor, Tensor]:
     """Of each channel of [B, C, X, Y, Z]: [B, 3 C] where it has its mass, the mean place, -1 to 1 along x, y and z,
     under a softmax over cells (Levine et al. 2016; PerAct's temperature), and [B, C] its maximum."""
-    place, peak = _PlaceAndPeak.apply(volume)
+    with torch.autocast(volume.device.type, enabled=False):  # a place has more digits than bfloat16
+        place, peak = _PlaceAndPeak.apply(volume)
     return place, peak
 
 

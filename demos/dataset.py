@@ -159,7 +159,7 @@ class KeyframeDataset(Dataset[Sample]):
         transition = self.items[index]
         episode = self.episodes[transition.episode]
         sample = make_sample(
-            episode.observation(transition.source, self.cameras),
+            episode.observation(transition.source, self.cameras, masks=False),
             transition.time,
             self.sight,
             episode.descriptions,

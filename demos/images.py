@@ -142,9 +142,10 @@ def check_centre(path: Path, intrinsics: np.ndarray, size: tuple[int, int]) -> N
 def read_depth(path: Path, near: float, far: float, size: tuple[int, int] | None = None) -> np.ndarray:
     """[H, W] float64 metres, since 24 bits of a range do not fit a float32 (and points on the face between two voxels
     would change sides); arguments and errors as for `read_rgb`."""
-    high, middle, low = np.moveaxis(read_rgb(path, size).astype(np.uint32), -1, 0)
-    steps = high << 16 | middle << 8 | low
-    return near + steps / DEPTH_STEPS * (far - near)
+    rgb = read_rgb(path, size)
+    words = np.zeros((*rgb.shape[:2], 4), np.uint8)
+    words[..., 1:] = rgb
+    return near + words.view(">u4")[..., 0] / DEPTH_STEPS * (far - near)
 
 
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:

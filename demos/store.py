@@ -141,22 +141,23 @@ class Episode:
             **optional,
         )
 
-    def observation(self, index: int, cameras: Iterable[str] | None = None) -> Observation:
+    def observation(self, index: int, cameras: Iterable[str] | None = None, masks: bool = True) -> Observation:
         """The observation of a frame with decoded pictures.
 
         Args:
             index: frame; negative counts from the end.
             cameras: which to decode; None decodes all.
+            masks: decode segmentation masks too, where there are some.
 
         Raises:
             InputError: an unknown camera, or a picture that is damaged or of another size than the episode's.
         """
         observation = self.low_dim(index)
         for camera in self.cameras if cameras is None else cameras:
-            observation.cameras[camera] = self.view(index, camera)
+            observation.cameras[camera] = self.view(index, camera, masks)
         return observation
 
-    def view(self, index: int, camera: str) -> CameraView:
+    def view(self, index: int, camera: str, masks: bool = True) -> CameraView:
         """One decoded picture with its calibration; errors as for `observation`."""
         intrinsics, T_world_camera, near, far = self.calibration(index, camera)
         name = f"{range(len(self))[index]}.png"
@@ -170,7 +171,7 @@ class Episode:
             T_world_camera=T_world_camera,
             near=near,
             far=far,
-            mask=images.read_mask(files["mask"], size) if camera in self._masked else None,
+            mask=images.read_mask(files["mask"], size) if masks and camera in self._masked else None,
         )
 
     def calibration(self, index: int, camera: str) -> tuple[np.ndarray, np.ndarray, float, float]:

@@ -43,15 +43,16 @@ def back_project(depth: np.ndarray, intrinsics: np.ndarray, T_world_camera: np.n
         [H, W, 3] float32 world points.
     """
     height, width = depth.shape
-    u, v = np.meshgrid(np.arange(width), np.arange(height))
-    x = (u - intrinsics[0, 2]) / intrinsics[0, 0]
-    y = (v - intrinsics[1, 2]) / intrinsics[1, 1]
-    rays = np.stack([x, y, np.ones_like(x)], axis=-1)
+    x = (np.arange(width) - intrinsics[0, 2]) / intrinsics[0, 0]
+    y = (np.arange(height) - intrinsics[1, 2]) / intrinsics[1, 1]
     # The inverse of what `project` applies. It equals the rotation but for rounding (stored poses are orthonormal to
     # 1e-7), and RLBench inverts too: points on the face between two cells then fall into the same one.
     rotation = np.linalg.inv(T_world_camera[:3, :3].T)
-    points = (rays * depth[..., None].astype(np.float64)) @ rotation.T + T_world_camera[:3, 3]
-    return points.astype(np.float32)
+    points = np.empty((height, width, 3), np.float32)
+    for axis, (right, down, ahead) in enumerate(rotation):
+        ray = right * x + (down * y + ahead)[:, None]
+        points[..., axis] = ray * depth + T_world_camera[axis, 3]
+    return points
 
 
 def project(points: np.ndarray, intrinsics: np.ndarray, T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

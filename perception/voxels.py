@@ -43,16 +43,21 @@ def fuse(
         InputError: a camera is not in the observation.
     """
     views = [_view(observation, name) for name in (cameras or observation.cameras)]
-    points = np.concatenate([back_project(v.depth, v.intrinsics, v.T_world_camera).reshape(-1, 3) for v in views])
-    colours = np.concatenate([v.rgb.reshape(-1, 3) for v in views])
-    inside = ((points >= low) & (points < high)).all(axis=1)
-    points, colours = points[inside], colours[inside]
+    parts = [_seen_inside(view, np.asarray(low, float), np.asarray(high, float)) for view in views]
+    points, colours = (np.concatenate([part[kind] for part in parts]) for kind in (0, 1))
     if spacing > 0:
         cell = np.floor((points - np.asarray(low)) / spacing).astype(np.int64)
         extent = cell.max(axis=0, initial=0) + 1
         _, first = np.unique((cell[:, 0] * extent[1] + cell[:, 1]) * extent[2] + cell[:, 2], return_index=True)
         points, colours = points[first], colours[first]
     return points, colours
+
+
+def _seen_inside(view: CameraView, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    points = back_project(view.depth, view.intrinsics, view.T_world_camera).reshape(-1, 3)
+    x, y, z = ((points[:, axis] >= low[axis]) & (points[:, axis] < high[axis]) for axis in range(3))
+    inside = np.flatnonzero(x & y & z)
+    return points.take(inside, axis=0), view.rgb.reshape(-1, 3).take(inside, axis=0)
 
 
 def _view(observation: Observation, name: str) -> CameraView:

@@ -47,6 +47,16 @@ def test_places_and_their_gradients(channels_last):
         torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-4)
 
 
+def test_places_keep_their_digits_in_half_precision():
+    torch.manual_seed(0)
+    volume = (0.02 * torch.randn(1, 2, 20, 20, 20)).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        place, peak = place_and_peak(volume)
+    torch.testing.assert_close(place, plain_place(volume.detach().float()), atol=1e-5, rtol=1e-4)
+    (place.sum() + peak.sum()).backward()
+    assert volume.grad.dtype == torch.bfloat16 and volume.grad.isfinite().all()
+
+
 def plain_decoder(decoder: PublishedDecoder, volume: Tensor, read: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The layers as published: one after the other, upsampling made."""
     patch = len(decoder.second.taps)

@@ -38,11 +38,16 @@ def test_real_episodes_of_both_schemas_give_the_same_kinds_of_samples(root):
 def test_only_the_frames_that_are_asked_for_are_decoded(root, monkeypatch):
     seen = []
     decode = Episode.view
-    monkeypatch.setattr(Episode, "view", lambda self, i, camera: seen.append((i, camera)) or decode(self, i, camera))
+
+    def note(self, index, camera, masks):
+        seen.append((index, camera, masks))
+        return decode(self, index, camera, masks)
+
+    monkeypatch.setattr(Episode, "view", note)
     dataset = KeyframeDataset.open(root, sight(cameras=("front",)), RULES, tasks="open_drawer", select=[0])
     assert seen == []
     dataset[1]
-    assert seen == [(70, "front")]
+    assert seen == [(70, "front", False)]
     dataset[1]  # from memory now
     assert len(seen) == 1
 
