@@ -19,6 +19,7 @@ def run(config: DictConfig) -> None:
     where = [f"run={config.run}", f"workers={config.workers}", f"split={config.split}", tasks]
     recording = [f"data={config.data}", f"episodes={config.demonstrations}", f"workers={config.workers}"]
     learning = [f"data={config.data}", f"run={config.run}", f"steps={config.steps}", f"seed={config.seed}"]
+    learning.append(f"agent.horizon={config.horizon}")
     # As many processes as share the batch of 8 evenly: a tenth faster than as many threads of one.
     cores = [f"processes={max(n for n in (1, 2, 4, 8) if n <= config.workers)}", "threads=1"]
     views = config.field_views

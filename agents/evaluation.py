@@ -42,10 +42,13 @@ def run(config: DictConfig) -> None:
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     choose(config.policy, POLICIES, "policy")
     choose(config.split, SPLITS, "split")
-    within(config, episodes=(1, 10**6), views=(0, 10**4), workers=(1, 256), max_actions=(1, 1000), seed=(0, 2**63))
+    within(config, episodes=(1, 10**6), views=(0, 10**4), workers=(1, 256), seed=(0, 2**63))
     checkpoint = find_checkpoint(Path(config.run))
     folder = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
     meta = load_meta(checkpoint)
+    if config.max_actions is None:
+        settings["max_actions"] = meta["agent"]["horizon"]
+    within(settings, max_actions=(1, 1000))
     tasks = settings["tasks"] or _trained_tasks(meta["tasks"], settings["data"])
     settings["tasks"] = [tasks] if isinstance(tasks, str) else tasks
     distinct(settings["tasks"], "tasks")
