@@ -21,7 +21,7 @@ def run(config: DictConfig) -> None:
     learning = [f"data={config.data}", f"run={config.run}", f"steps={config.steps}", f"seed={config.seed}"]
     learning.append(f"agent.horizon={config.horizon}")
     # As many processes as share the batch of 8 evenly: a tenth faster than as many threads of one.
-    cores = [f"processes={max(n for n in (1, 2, 4, 8) if n <= config.workers)}", "threads=1"]
+    cores = [f"processes={max(n for n in (1, 2, 4, 8) if n <= config.workers)}", "threads=1", "device=cpu"]
     views = config.field_views
     # Scenes of their own, to judge the field's pictures on: other seeds than those trained on.
     held = [f"data={config.held}", f"episodes={config.held_episodes}", f"workers={config.workers}", "seed=1"]

@@ -28,6 +28,7 @@ from agents.statistics import wilson_interval
 from demos.store import find_episodes
 from envs.make import make_environment
 from envs.seeds import SPLITS
+from manifield.devices import find_device
 from manifield.errors import InputError, choose, distinct, within
 from manifield.files import only_writer, write_whole
 from manifield.progress import Progress
@@ -42,6 +43,7 @@ def run(config: DictConfig) -> None:
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     choose(config.policy, POLICIES, "policy")
     choose(config.split, SPLITS, "split")
+    device = find_device(config.device)
     within(config, episodes=(1, 10**6), views=(0, 10**4), workers=(1, 256), seed=(0, 2**63))
     checkpoint = find_checkpoint(Path(config.run))
     folder = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
@@ -57,8 +59,8 @@ def run(config: DictConfig) -> None:
             raise InputError(f"policy={config.policy} has nothing to say about recorded episodes: leave out data=")
         torch.set_num_threads(usable_cores())
         name = config.name or ("offline" if config.policy == "trained" else f"offline_{config.policy}")
-        renderer = SceneRenderer.load(checkpoint) if config.policy == "trained" else None
-        agent = renderer.agent if renderer else Agent.load(checkpoint, config.policy == "untrained")
+        renderer = SceneRenderer.load(checkpoint, device) if config.policy == "trained" else None
+        agent = renderer.agent if renderer else Agent.load(checkpoint, config.policy == "untrained", device)
         run_offline(agent, settings, folder / name, renderer)
         return
     if settings["select"] is not None:

@@ -21,6 +21,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
+from manifield.devices import find_device
 from manifield.errors import InputError
 
 STARTED_BY = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS")
@@ -70,7 +71,7 @@ def anyone(said: bool, fabric: Fabric) -> bool:
     """Whether any process says so; all are told the same."""
     if fabric.world_size == 1:
         return said
-    count = fabric.all_reduce(torch.tensor(float(said)), reduce_op="sum")
+    count = fabric.all_reduce(torch.tensor(float(said), device=fabric.device), reduce_op="sum")
     assert isinstance(count, torch.Tensor)
     return bool(count > 0)
 
@@ -82,7 +83,8 @@ def _fabric(config: DictConfig) -> Fabric:
     # A field's loss with weight 0 leaves its parameters without a gradient.
     idle = bool(field) and 0 in (field.get("lambda_recon", 1), field.get("lambda_feat", 1))
     strategy = DDPStrategy(find_unused_parameters=idle) if config.processes > 1 else "auto"
-    fabric = Fabric(accelerator="cpu", devices=config.processes, strategy=strategy)
+    kind = find_device(config.device, config.processes).type
+    fabric = Fabric(accelerator=kind, devices=config.processes, strategy=strategy)
     fabric.launch()
     return fabric
 

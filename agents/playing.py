@@ -19,6 +19,7 @@ from envs.interface import Action, Environment, NoExpert, Observation
 from envs.make import make_environment
 from envs.rollout import rollout
 from envs.seeds import episode_seed, episode_variation
+from manifield.devices import find_device
 from manifield.workers import Stopped
 
 Job = tuple[str, int]  # task, episode's number
@@ -42,7 +43,8 @@ class Player:
         settings, policy = self.settings, self.settings["policy"]
         torch.set_num_threads(1)  # in every process alike, so that their number changes nothing
         if policy in ("trained", "untrained") and self._agent is None:
-            self._agent = Agent.load(Path(settings["checkpoint"]), policy == "untrained")
+            device = find_device(settings["device"])
+            self._agent = Agent.load(Path(settings["checkpoint"]), policy == "untrained", device)
         if task not in self._environments:
             self._environments[task] = make_environment(settings["env"], task)
         env = self._environments[task]
@@ -136,6 +138,7 @@ def _picture(observation: Observation, action: Action, prediction: Prediction) -
     """The first camera's picture with the coarse Q-map as heat and the chosen key-frame drawn in, twice as large."""
     view = next(iter(observation.cameras.values()))
     q = prediction.q[0][0]
-    heat = q.flatten().softmax(0).view(q.shape).numpy()
-    rgb = overlay_heat(upscale(view.rgb, 2), view, heat, prediction.low[0][0].numpy(), prediction.high[0][0].numpy())
+    heat = q.flatten().softmax(0).view(q.shape).cpu().numpy()
+    low, high = (corners[0][0].cpu().numpy() for corners in (prediction.low, prediction.high))
+    rgb = overlay_heat(upscale(view.rgb, 2), view, heat, low, high)
     return draw_keyframe(rgb, view, action.position, action.quaternion, action.gripper_open)

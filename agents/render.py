@@ -25,6 +25,7 @@ from demos.target_views import FieldTargets, TargetViews, open_features
 from demos.viewpoints import TARGET
 from envs.interface import CameraView
 from manifield.command import run_folder
+from manifield.devices import find_device
 from manifield.errors import InputError, within
 from manifield.files import write_whole
 from manifield.progress import Progress
@@ -39,7 +40,7 @@ def run(config: DictConfig) -> None:
     """Write RUN/renders/TASK_episodeN_FRAME.html (and the orbit beside it) and print where they are."""
     within(config, frame=(0, 10**9), orbit=(0, 1000), size=(16, 1024), enlarge=(1, 8))
     within(config, arc=(1, 360), radius=(0.3, 10), height=(0, 10))
-    renderer = need_field(SceneRenderer.load(Path(config.run)), config.run)
+    renderer = need_field(SceneRenderer.load(Path(config.run), find_device(config.device)), config.run)
     episode = open_episode(config.episode)
     if config.frame >= len(episode):
         raise InputError(f"frame={config.frame}: {episode.path} has frames 0 to {len(episode) - 1}")

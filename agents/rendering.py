@@ -18,6 +18,7 @@ from demos.keyframes import find_keyframes
 from demos.store import Episode
 from demos.transitions import time_feature
 from envs.interface import Action
+from manifield.devices import moved
 from manifield.errors import InputError
 from perception.field.metrics import RenderedView
 from perception.field.rays import Rays
@@ -48,20 +49,20 @@ class SceneRenderer:
         self.agent, self.field = agent, field
 
     @classmethod
-    def load(cls, path: Path) -> SceneRenderer | None:
+    def load(cls, path: Path, device: torch.device | str = "cpu") -> SceneRenderer | None:
         """From a run's folder or a checkpoint's; None if it was trained without a field."""
         checkpoint = find_checkpoint(path)
         if not load_meta(checkpoint)["config"].get("field"):
             return None
-        agent = Agent.load(checkpoint)
+        agent = Agent.load(checkpoint, device=device)
         field = load_field(checkpoint, agent.policy, agent.batcher.language.width)
-        return None if field is None else cls(agent, field)
+        return None if field is None else cls(agent, field.to(device))
 
     @torch.no_grad()
     def look(self, sample: Sample, instruction: str) -> Scene:
         """See a sample once; any number of views can be rendered from what comes back."""
         actions, prediction = self.agent.predict([sample], [instruction])
-        batch = self.agent.batcher.batch([sample], [instruction])
+        batch = moved(self.agent.batcher.batch([sample], [instruction]), self.agent.device)
         with self._autocast():
             told = self.field.look(batch, prediction, [sample])
             if self.field.config.empty:
@@ -71,8 +72,8 @@ class SceneRenderer:
     @torch.no_grad()
     def render(self, scene: Scene, pixels: PixelTargets, size: tuple[int, int]) -> tuple[RenderedView, Rays]:
         """The view that has these pixels (`perception.field.views.whole_view`), H x W of them, and their rays."""
-        rays = self.field.rays(pixels, np.eye(4)[None])
-        portions = torch.arange(rays.near.shape[1])[None].split(RAYS_AT_ONCE, dim=1)
+        rays = self.field.rays(moved(pixels, self.agent.device), np.eye(4)[None])
+        portions = torch.arange(rays.near.shape[1], device=self.agent.device)[None].split(RAYS_AT_ONCE, dim=1)
         with self._autocast():
             parts: list[Rendering] = [self.field.field(scene.told, rays.take(some)) for some in portions]
         features = [part.feature for part in parts if part.feature is not None]
@@ -88,11 +89,12 @@ class SceneRenderer:
         """[N, F] the field's features at world points [N, 3]."""
         assert scene.told is not None
         with self._autocast():
-            found = self.field.field.features_at(torch.from_numpy(points.astype(np.float32))[None], scene.told)
-        return found[0].numpy()
+            places = torch.from_numpy(points.astype(np.float32))[None].to(self.agent.device)
+            found = self.field.field.features_at(places, scene.told)
+        return found[0].cpu().numpy()
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.agent.bf16)
+        return torch.autocast(self.agent.device.type, torch.bfloat16, enabled=self.agent.bf16)
 
 
 def see(agent: Agent, episode: Episode, frame: int) -> Sample:
@@ -116,4 +118,4 @@ def need_field(renderer: SceneRenderer | None, run: str | Path) -> SceneRenderer
 
 
 def _picture(parts: list[Tensor], size: tuple[int, int]) -> np.ndarray:
-    return torch.cat(parts, dim=1)[0].float().view(*size, -1).numpy()
+    return torch.cat(parts, dim=1)[0].float().view(*size, -1).cpu().numpy()

@@ -17,6 +17,7 @@ from agents.config import AgentConfig, known
 from agents.tensors import Batch, Prediction
 from demos.dataset import Sample
 from demos.target_views import evenly
+from manifield.devices import moved
 from manifield.errors import InputError, choose
 from perception.field.field import FieldConfig, NeuralField
 from perception.field.losses import field_losses
@@ -126,7 +127,8 @@ class SceneField(nn.Module):
             context = self.words((batch.words * shares).sum(dim=1))
         pictures = None
         if self.config.pictures:
-            pictures = stack_pictures([s.pictures for s in samples], np.stack([s.motion for s in samples]))
+            given = stack_pictures([s.pictures for s in samples], np.stack([s.motion for s in samples]))
+            pictures = moved(given, self.low.device)
         volumes = list(zip(prediction.volumes, prediction.low, prediction.high, strict=True))
         return Told(volumes, *self.box(len(samples)), pictures, context)
 
@@ -138,9 +140,9 @@ class SceneField(nn.Module):
         self, batch: Batch, prediction: Prediction, samples: list[Sample], generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Losses of `perception.field.losses` on pixels drawn from the samples' views."""
-        seed = int(torch.randint(2**62, (), generator=generator))
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         c, rng = self.config, np.random.default_rng(seed)
-        targets = draw_pixels([s.views for s in samples], c.rays, rng, c.views_at_once)
+        targets = moved(draw_pixels([s.views for s in samples], c.rays, rng, c.views_at_once), self.low.device)
         rays = self.rays(targets, np.stack([s.motion for s in samples]))
         told = self.look(batch, prediction, samples)
         rendering: Rendering = self.field(told, rays, generator, targets.depth if c.guided else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from agents.scene_field import SceneField
 from agents.tensors import UNKNOWN, Batch, Prediction, Targets
 from agents.tracking import Tracker
 from demos.dataset import Sample
+from manifield.devices import moved
 from manifield.errors import InputError
 from manifield.interrupt import stop_politely
 from manifield.progress import Progress
@@ -44,7 +46,7 @@ class Learner(nn.Module):
         """What the policy predicts, the losses by kind, and their weighted sum."""
         prediction = self.policy(batch, targets.position, generator)
         rendered = {} if self.field is None else self.field.losses(batch, prediction, samples, generator)
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(targets.position.device.type, enabled=False):
             losses = policy_losses(prediction, targets, self.policy.config.soft_labels)
         weighted = [*losses.values()]
         if self.field is not None:
@@ -119,7 +121,8 @@ class Trainer:
         """
         c = self.config
         seeds = np.random.SeedSequence([c.seed, step, self.fabric.global_rank]).generate_state(2, np.uint32)
-        generator = torch.Generator().manual_seed(int(seeds[0]))
+        device = self.fabric.device
+        generator = torch.Generator(device).manual_seed(int(seeds[0]))
         torch.manual_seed(int(seeds[1]))  # dropout
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate(step)
@@ -129,11 +132,11 @@ class Trainer:
         size = len(samples) // c.accumulate
         for first in range(0, len(samples), size):
             part = samples[first : first + size]
-            texts = [s.descriptions[int(torch.randint(len(s.descriptions), (), generator=generator))] for s in part]
-            batch, targets = self.batcher.batch(part, texts), self.batcher.targets(part)
+            texts = [_drawn(s.descriptions, generator) for s in part]
+            batch, targets = moved((self.batcher.batch(part, texts), self.batcher.targets(part)), device)
             shared = self.shared if isinstance(self.shared, DistributedDataParallel) else None
             with shared.no_sync() if shared is not None and first + size < len(samples) else nullcontext():
-                with torch.autocast("cpu", torch.bfloat16, enabled=c.precision == "bf16"):
+                with torch.autocast(device.type, torch.bfloat16, enabled=c.precision == "bf16"):
                     prediction, losses, total = self.shared(batch, targets, part, generator)
                 (total / c.accumulate).backward()
             for kind, loss in {**losses, "loss": total}.items():
@@ -175,6 +178,10 @@ def _never() -> bool:
     return False
 
 
+def _drawn(texts: Sequence[str], generator: torch.Generator) -> str:
+    return texts[int(torch.randint(len(texts), (), generator=generator, device=generator.device))]
+
+
 def _row(losses: dict[str, Tensor]) -> dict[str, float]:
     row = {"loss": float(losses["loss"]), **{f"loss_{k}": float(v) for k, v in losses.items() if k != "loss"}}
     if "recon" in losses:
@@ -186,7 +193,9 @@ def mean_over(row: dict[str, float], fabric: Fabric) -> dict[str, float]:
     """Numbers averaged over all processes."""
     if fabric.world_size == 1:
         return row
-    values = fabric.all_reduce(torch.tensor(list(row.values()), dtype=torch.float64), reduce_op="mean")
+    values = fabric.all_reduce(
+        torch.tensor(list(row.values()), dtype=torch.float64, device=fabric.device), reduce_op="mean"
+    )
     assert isinstance(values, Tensor)
     return dict(zip(row, values.tolist(), strict=True))
 

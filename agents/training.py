@@ -30,6 +30,7 @@ from demos.dataset import KeyframeDataset
 from demos.features import cache_folder
 from demos.target_views import FieldTargets
 from demos.transitions import Conventions
+from manifield.devices import find_device
 from manifield.errors import InputError, choose, distinct, within
 from manifield.files import only_writer, write_whole
 from manifield.versions import versions
@@ -55,6 +56,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     if settings["tasks"] is not None:
         settings["tasks"] = [settings["tasks"]] if isinstance(settings["tasks"], str) else settings["tasks"]
         distinct(settings["tasks"], "tasks")
+    find_device(config.device, config.processes)
     choose(config.optimiser, OPTIMISERS, "optimiser")
     choose(config.schedule, SCHEDULES, "schedule")
     within(config, processes=(1, 4096), accumulate=(1, 10**4), ema=(0, 0.99999))
@@ -83,7 +85,7 @@ def work(config: DictConfig, fabric: Fabric) -> None:
     torch.manual_seed(config.seed)
     policy = Policy(agent, language.width)
     field = None if field_config is None else _make_field(field_config, policy, language, dataset)
-    learner = Learner(policy, field)
+    learner = Learner(policy, field).to(fabric.device)
     with only_writer(folder, "train", "run") if fabric.is_global_zero else nullcontext():
         meta = {
             "language_identity": language.identity,

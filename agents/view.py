@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from omegaconf import DictConfig
 
 from agents.agent import Agent
@@ -14,6 +15,7 @@ from agents.report.pictures import heat_colours
 from agents.report.view_strips import principal_colours
 from demos.view.replay import Replay
 from demos.view.server import run as run_viewer
+from manifield.devices import find_device
 
 FEATURES = "field's features"
 FAINT = 0.03  # of the hottest cell's heat: cells below it are not drawn
@@ -22,7 +24,9 @@ MOMENTS = 64  # that are kept
 
 def run(config: DictConfig) -> int:
     """Show what `configs/view.yaml` says."""
-    return run_viewer(config, None if config.run is None else AgentOverlay(Path(config.run), config.instruction))
+    device = find_device(config.device)
+    overlay = None if config.run is None else AgentOverlay(Path(config.run), config.instruction, device)
+    return run_viewer(config, overlay)
 
 
 class AgentOverlay:
@@ -30,12 +34,12 @@ class AgentOverlay:
     principal components.
 
     Args:
-        path: of the run or of a checkpoint. instruction: None for each episode's own.
+        path: of the run or of a checkpoint. instruction: None for each episode's own. device: where it runs.
     """
 
-    def __init__(self, path: Path, instruction: str | None = None) -> None:
-        self.renderer = SceneRenderer.load(path)
-        self.agent = self.renderer.agent if self.renderer else Agent.load(path)
+    def __init__(self, path: Path, instruction: str | None = None, device: torch.device | str = "cpu") -> None:
+        self.renderer = SceneRenderer.load(path, device)
+        self.agent = self.renderer.agent if self.renderer else Agent.load(path, device=device)
         self.instruction = instruction
         stages = len(self.agent.policy.config.stages)
         self._maps = {"q-map" if stages == 1 else f"q-map, look {k + 1}": k for k in range(stages)}
@@ -47,7 +51,7 @@ class AgentOverlay:
         scene = self._look(replay, frame)
         if layer == FEATURES and self.renderer is not None:
             centres, _, size = replay.voxels(frame, tuple(self.agent.meta["cameras"]))
-            low, high = (corner[0].numpy() for corner in self.renderer.field.box(1))
+            low, high = (corner[0].cpu().numpy() for corner in self.renderer.field.box(1))
             centres = centres[((centres > low) & (centres < high)).all(axis=1)]
             return centres, principal_colours(self.renderer.features_at(scene, centres)[None])[0][0], size
         return _heat(scene, self._maps[layer])
@@ -69,10 +73,10 @@ class AgentOverlay:
 def _heat(scene: Scene, stage: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The cells that hold some of a look's probability, coloured by it."""
     q = scene.prediction.q[stage][0].double()
-    heat = q.flatten().softmax(0).view(q.shape).numpy()
+    heat = q.flatten().softmax(0).view(q.shape).cpu().numpy()
     heat = heat / heat.max()
     cells = np.argwhere(heat > FAINT)
-    low, high = (x[stage][0].numpy() for x in (scene.prediction.low, scene.prediction.high))
+    low, high = (x[stage][0].cpu().numpy() for x in (scene.prediction.low, scene.prediction.high))
     size = (high - low) / heat.shape
     colours = np.rint(heat_colours(heat[tuple(cells.T)])).astype(np.uint8)
     return (low + (cells + 0.5) * size).astype(np.float32), colours, size

@@ -75,7 +75,7 @@ def judge(renderer: SceneRenderer, scene: Scene, sample: Sample, views: TargetVi
     pixels = whole_view(target)
     rendered, rays = renderer.render(scene, pixels, (target.picture.rgb.shape[0], target.picture.rgb.shape[1]))
     wanted = target.picture.rgb / 255.0
-    mean = renderer.field.mean_picture.numpy()
+    mean = renderer.field.mean_picture.cpu().numpy()
     guess = mean if mean.shape == wanted.shape else np.broadcast_to(mean.mean(axis=(0, 1)), wanted.shape)
     carried = reproject(sample.pictures.values(), target.picture, guess)
     numbers = {
@@ -91,7 +91,7 @@ def judge(renderer: SceneRenderer, scene: Scene, sample: Sample, views: TargetVi
     if rendered.feature is not None and pixels.feature is not None:
         feature = pixels.feature[0].numpy().reshape(rendered.feature.shape)
         numbers["cosine"] = cosine(rendered.feature, feature)
-        numbers["cosine_mean"] = cosine(renderer.field.mean_feature.numpy(), feature)
+        numbers["cosine_mean"] = cosine(renderer.field.mean_feature.cpu().numpy(), feature)
     return Judged(sample, name, name in sample.pictures, target, rendered, feature, carried, numbers)
 
 

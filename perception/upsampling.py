@@ -17,6 +17,10 @@ from torch import Tensor, nn
 
 from perception.products import convolve, convolve_backward
 
+Slices = tuple[slice, slice, slice]
+Groups = list[tuple[Slices, Slices]]
+"""Places along x, y and z within a coarse cell, and the taps (of those around it) that they read."""
+
 
 class UpsampledConvolution(nn.Module):
     """Upsample by `scale` (trilinear, half-pixel centres), then convolve (stride 1, borders replicated):
@@ -31,7 +35,9 @@ class UpsampledConvolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(channels_out, channels_in, kernel, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(channels_out))
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
-        self.register_buffer("taps", fine_to_coarse(kernel, scale).float(), persistent=False)
+        taps = fine_to_coarse(kernel, scale)
+        self.groups = _groups(taps)
+        self.register_buffer("taps", taps.float(), persistent=False)
 
     taps: Tensor
 
@@ -40,7 +46,7 @@ class UpsampledConvolution(nn.Module):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
         with torch.autocast(kind, enabled=False):
             arguments = (volume, self.weight, self.bias, self.taps)
-            fine: Tensor = _Function.apply(*(argument.to(dtype) for argument in arguments))
+            fine: Tensor = _Function.apply(self.groups, *(argument.to(dtype) for argument in arguments))
         return fine
 
 
@@ -58,13 +64,14 @@ class _Function(torch.autograd.Function):
     """One convolution for each of the groups along x, y and z, each writing its part of the result."""
 
     @staticmethod
-    def forward(ctx: Any, volume: Tensor, weight: Tensor, bias: Tensor, taps: Tensor) -> Tensor:
+    def forward(ctx: Any, groups: Groups, volume: Tensor, weight: Tensor, bias: Tensor, taps: Tensor) -> Tensor:
         ctx.save_for_backward(volume, weight, taps)
+        ctx.groups = groups
         scale, (batch, _, *shape), out = len(taps), volume.shape, len(weight)
         padded = F.pad(volume, [taps.shape[2] // 2] * 6, mode="replicate")
         result = volume.new_empty(batch, out, *(n * scale for n in shape))
         fine = result.view(batch, out, shape[0], scale, shape[1], scale, shape[2], scale)
-        for places, reads in _groups(taps):
+        for places, reads in groups:
             kernel = _coarse_kernel(weight, taps, places, reads)
             window, weights = padded[_window(reads, shape)], kernel.flatten(0, 3)
             found = convolve(window, weights) if _shares(weights) else F.conv3d(window, weights)
@@ -74,7 +81,7 @@ class _Function(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor, Tensor, None]:
         volume, weight, taps = ctx.saved_tensors
         scale, (batch, _, *shape), out = len(taps), volume.shape, len(weight)
         reach = taps.shape[2] // 2
@@ -82,7 +89,7 @@ class _Function(torch.autograd.Function):
         wide = torch.promote_types(weight.dtype, torch.float32)
         into, by_weight = torch.zeros_like(padded), torch.zeros_like(weight, dtype=wide)
         fine = gradients[0].reshape(batch, out, shape[0], scale, shape[1], scale, shape[2], scale)
-        for places, reads in _groups(taps):
+        for places, reads in ctx.groups:
             kernel, window = _coarse_kernel(weight, taps, places, reads), _window(reads, shape)
             part = fine[:, :, :, places[0], :, places[1], :, places[2]].permute(0, 3, 5, 7, 1, 2, 4, 6)
             wanted, weights = part.reshape(batch, -1, *shape), kernel.flatten(0, 3)
@@ -96,7 +103,7 @@ class _Function(torch.autograd.Function):
             into[window] += by_window
             by_weight += _fine_kernel(by_kernel.view(kernel.shape).to(wide), taps, places, reads)
         by_volume = torch.ops.aten.replication_pad3d_backward(into, volume, [reach] * 6)
-        return by_volume, by_weight.to(weight.dtype), gradients[0].sum(dim=(0, 2, 3, 4)), None
+        return None, by_volume, by_weight.to(weight.dtype), gradients[0].sum(dim=(0, 2, 3, 4)), None
 
 
 def _shares(weights: Tensor) -> bool:
@@ -104,10 +111,7 @@ def _shares(weights: Tensor) -> bool:
     return weights.shape[2] == 3 and weights.dtype == torch.float32 and weights.device.type == "cpu"
 
 
-Slices = tuple[slice, slice, slice]
-
-
-def _groups(taps: Tensor) -> list[tuple[Slices, Slices]]:
+def _groups(taps: Tensor) -> Groups:
     """Runs of places along x, y and z that read the same coarse cells, and these cells."""
     reads = [row.nonzero()[:, 0] for row in taps.sum(dim=1) > 0]
     spans = [(int(r[0]), int(r[-1]) + 1) for r in reads]

@@ -146,7 +146,7 @@ def test_the_papers_presets_have_their_sizes(preset, millions):
     assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
 
 
-@pytest.mark.parametrize("preset", ["peract", "gnfactor"])
+@pytest.mark.parametrize("preset", ["peract", "gnfactor", "gnfactor_fast"])
 def test_the_papers_presets_make_a_step(preset):
     """Their own widths and labels, on a grid that a test can afford (20³ instead of 100³)."""
     values = OmegaConf.to_container(compose("train", [f"agent={preset}"]).agent)

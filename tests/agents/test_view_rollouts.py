@@ -16,7 +16,15 @@ from demos.view.replay import find_shown
 
 def play(out: Path, keep: bool) -> dict[str, Any]:
     env = {"_target_": "envs.mujoco.environment.MujocoEnvironment", "cameras": ["front"], "image_size": 16}
-    settings = {"policy": "expert", "split": "dev", "seed": 0, "env": env, "max_actions": 4, "keep": keep}
+    settings = {
+        "policy": "expert",
+        "split": "dev",
+        "seed": 0,
+        "env": env,
+        "max_actions": 4,
+        "keep": keep,
+        "device": "cpu",
+    }
     player = Player(settings, out)
     try:
         return player(("open_drawer", 0), lambda: False)

@@ -44,6 +44,8 @@ CASES = (
     "gnfactor step float32",
     "gnfactor step float32 plain",
     "gnfactor step bf16",
+    "gnfactor_fast step bf16",
+    "gnfactor_fast step float32",
 )
 
 

@@ -1,0 +1,48 @@
+"""Where tensors live: this machine's CPU, or a GPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+
+from manifield.errors import InputError, choose
+
+DEVICES = ("auto", "cpu", "cuda")
+T = TypeVar("T")
+
+
+def find_device(name: str, processes: int = 1) -> torch.device:
+    """The device that a config's word means: auto is a GPU where there is one for each process.
+
+    Raises:
+        InputError: an unknown word, or GPUs that are not there.
+    """
+    choose(name, DEVICES, "device")
+    there = torch.cuda.device_count() if name != "cpu" and torch.cuda.is_available() else 0
+    if name == "cuda" and there < processes:
+        raise InputError(
+            f"device=cuda with {processes} process(es), but PyTorch sees {there} GPU(s): device=cpu, or auto"
+        )
+    if name == "cpu" or there < processes:
+        return torch.device("cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not deterministic without
+    return torch.device("cuda")
+
+
+def moved(value: T, device: torch.device | str) -> T:
+    """A copy of tensors on a device, also of those in dataclasses, lists and mappings; the same object where they are
+    there already."""
+    found: Any = value
+    if isinstance(value, torch.Tensor):
+        found = value.to(device)
+    elif is_dataclass(value) and not isinstance(value, type):
+        found = replace(value, **{f.name: moved(getattr(value, f.name), device) for f in fields(value)})
+    elif isinstance(value, list | tuple):
+        found = type(value)(moved(part, device) for part in value)
+    elif isinstance(value, Mapping):
+        found = {key: moved(part, device) for key, part in value.items()}
+    return found
