@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("measure a policy: unseen episodes in simulation, or held-back recordings", "agents.evaluation:run"),
     "render": ("look at what an agent's neural field makes of an episode, from any side", "agents.render:run"),
     "compare": ("put the results of runs side by side, with a paired test", "agents.compare:run"),
+    "ablate": ("train and evaluate variants over several seeds, and put them into one table", "agents.ablate:run"),
     "report": ("write a run's results as one self-contained HTML page", "agents.report.page:run"),
     "view": ("look at demonstrations and rollouts in 3D, in the browser", "agents.view:run"),
     "demo": ("collect, train, evaluate and report in a row, for two cores", "agents.demo:run"),
