@@ -8,7 +8,6 @@ viewing direction. What lies outside the box is a background that all scenes sha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -49,8 +48,8 @@ class FieldConfig:
     guided: int = 16
     spread: float = 0.02
     sift: bool = True
-    stop: float = 1e-3
-    empty: float = 0.01
+    stop: float = 3e-3
+    empty: float = 0.002
     background: str = "learned"
     pictures: bool = False
 
@@ -113,7 +112,7 @@ class NeuralField(nn.Module):
         depths = stratified(rays.near, far, c.coarse, generator, training)
         borders = edges(depths, rays.near, far)
         answers = Answers((*rays.near.shape, c.coarse + c.fine))
-        self._ask_coarse(told, rays, depths, borders, answers)
+        self._ask_in_order(told, rays, depths, 0, answers)
         none = depths.new_zeros(*depths.shape[:2], c.fine)
         density = answers.density()
         weights = ray_weights(density[..., : c.coarse], borders, lengths)
@@ -128,7 +127,7 @@ class NeuralField(nn.Module):
             extra = torch.minimum(torch.maximum(extra, rays.near[..., None]), far[..., None])
             extra = extra.sort(dim=-1).values
             # One network serves both passes, so what it said at the coarse depths is used again.
-            self._ask_fine(told, rays, extra, borders, weights, answers)
+            self._ask_in_order(told, rays, extra, c.coarse, answers)
             depths, order = torch.cat([depths, extra], dim=-1).sort(dim=-1)
             density = answers.density().gather(-1, order)
             weights = ray_weights(density, edges(depths, rays.near, far), lengths)
@@ -145,53 +144,24 @@ class NeuralField(nn.Module):
             feature = feature + opacity[..., None] * self.feature.bias + past * behind.feature
         return Rendering(answers.colour(weights) + past * behind.rgb, coarse_rgb, depth, opacity, feature)
 
-    def _ask_coarse(self, told: Told, rays: Rays, depths: Tensor, borders: Tensor, answers: Answers) -> None:
-        """Ask the network at depths [B, R, S] that stand for the stretches between borders."""
-        steps = borders.diff(dim=-1)
-
-        def passed(density: Tensor, some: slice) -> Tensor:
-            return (density * steps[..., some]).sum(dim=-1)
-
+    def _ask_in_order(self, told: Told, rays: Rays, depths: Tensor, first: int, answers: Answers) -> None:
+        """Ask the network at depths [B, R, S], front to back; of rays that nothing gets past any more, no further."""
+        c, learning = self.config, torch.is_grad_enabled()
         wanted = torch.ones_like(depths, dtype=torch.bool)
-        self._ask_in_order(told, rays, depths, 0, wanted, passed, answers)
-
-    def _ask_fine(
-        self, told: Told, rays: Rays, depths: Tensor, borders: Tensor, weights: Tensor, answers: Answers
-    ) -> None:
-        """Ask the network at depths [B, R, S], in order, but not behind what was opaque in the first pass."""
-        gone = torch.cat([torch.zeros_like(weights[..., :1]), weights.detach().cumsum(dim=-1)], dim=-1)
-        before = torch.searchsorted(borders.contiguous(), depths.contiguous()).sub(1).clamp(min=0)
-
-        def passed(density: Tensor, some: slice) -> Tensor:
-            # At least what lies between two of these samples that are both opaque.
-            return (torch.minimum(density[..., 1:], density[..., :-1]) * depths[..., some].diff(dim=-1)).sum(dim=-1)
-
-        wanted = gone.gather(-1, before) < 1 - self.config.stop
-        self._ask_in_order(told, rays, depths, self.config.coarse, wanted, passed, answers)
-
-    def _ask_in_order(
-        self,
-        told: Told,
-        rays: Rays,
-        depths: Tensor,
-        first: int,
-        wanted: Tensor,
-        passed: Callable[[Tensor, slice], Tensor],
-        answers: Answers,
-    ) -> None:
-        """Ask the network where `wanted` [B, R, S] says so, front to back, and of rays that nothing gets past any more
-        no further. passed: optical length (per way and depth) [B, R] of some of the samples, given their density."""
-        c, count = self.config, depths.shape[-1]
-        learning = torch.is_grad_enabled()
         if not c.stop or (learning and not c.sift):
-            self._ask(told, rays, depths, first, torch.ones_like(wanted), answers)
+            self._ask(told, rays, depths, first, wanted, answers)
             return
-        length, most = torch.zeros_like(rays.near), -math.log(c.stop)
-        for start in range(0, count, STRETCH):
+        length, lengths, most = torch.zeros_like(rays.near), rays.lengths(), -math.log(c.stop)
+        last = depths.new_zeros(*depths.shape[:2], 0)
+        for start in range(0, depths.shape[-1], STRETCH):
             some = slice(start, start + STRETCH)
             here = wanted[..., some] & (length < most)[..., None]
-            density = self._ask(told, rays, depths[..., some], first + start, here, answers)
-            length = length + passed(density, some) * rays.lengths()
+            density = torch.cat([last, self._ask(told, rays, depths[..., some], first + start, here, answers)], dim=-1)
+            # A single sample may have met something thin: only between two that are opaque is it sure to be so.
+            between = torch.minimum(density[..., 1:], density[..., :-1])
+            place = depths[..., start - last.shape[-1] : start + STRETCH]
+            length = length + (between * place.diff(dim=-1)).sum(dim=-1) * lengths
+            last = density[..., -1:]
 
     def _ask(self, told: Told, rays: Rays, depths: Tensor, first: int, wanted: Tensor, answers: Answers) -> Tensor:
         """Ask the network at depths [B, R, S] where `wanted` [B, R, S] says so and space is not known to be empty.

@@ -58,11 +58,12 @@ class FieldNetwork(nn.Module):
                 [..., C].
         """
         hidden = self.entry(torch.cat([positional_encoding(points, self.frequencies, self.base), directions], dim=-1))
+        told = condition.to(hidden.dtype)  # once, not for every layer
         for number, block in enumerate(self.blocks):
             if number < len(self.inject):
-                hidden = hidden + self.inject[number](condition)
+                hidden = self.inject[number](told).add_(hidden)
             hidden = block(hidden)
-        hidden = F.relu(hidden)
+        hidden = F.relu_(hidden)
         # Softplus in float32: in bfloat16 a nearly opaque stretch would lose its digits.
         density = F.softplus(self.density(hidden).float()[..., 0] - 1.0) * DENSITY_SCALE
         colour = self.colour(hidden).float().sigmoid()
@@ -82,4 +83,4 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return hidden + self.second(F.relu(self.first(F.relu(hidden))))
+        return self.second(F.relu_(self.first(F.relu(hidden)))).add_(hidden)

@@ -62,8 +62,14 @@ def pixel_rays(pixels: Tensor, intrinsics: Tensor, T_world_camera: Tensor) -> tu
     focal = torch.stack([intrinsics[..., 0, 0], intrinsics[..., 1, 1]], dim=-1)
     local = (pixels - intrinsics[..., :2, 2]) / focal
     local = torch.cat([local, torch.ones_like(local[..., :1])], dim=-1)
-    directions = (T_world_camera[..., :3, :3] @ local[..., None])[..., 0]
+    directions = rotate(T_world_camera[..., :3, :3], local)
     return T_world_camera[..., :3, 3].expand_as(directions), directions
+
+
+def rotate(rotations: Tensor, vectors: Tensor) -> Tensor:
+    """[..., 3] vectors turned by rotations [..., 3, 3]. (A matrix product would be made in bfloat16 under autocast, and
+    move a camera by millimetres.)"""
+    return (rotations * vectors[..., None, :]).sum(dim=-1)
 
 
 def clip_to_box(origins: Tensor, directions: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,8 +104,8 @@ def make_rays(
     unmoved = torch.cat([origins, directions], dim=-1)
     if motion is not None:
         rotation, shift = motion
-        origins = origins @ rotation.transpose(1, 2) + shift[:, None]
-        directions = directions @ rotation.transpose(1, 2)
+        origins = rotate(rotation[:, None], origins) + shift[:, None]
+        directions = rotate(rotation[:, None], directions)
     near, far = clip_to_box(origins, directions, low, high)
     return Rays(origins, directions, near, far, unmoved)
 

@@ -95,3 +95,18 @@ def test_a_moved_scene_is_seen_by_the_moved_camera():
     expected = still.points(depth).numpy() @ turn.T + shift
     np.testing.assert_allclose(moved.points(depth).numpy(), expected, atol=1e-5)
     torch.testing.assert_close(moved.unmoved, still.unmoved)  # the background stays
+
+
+def test_rays_keep_their_digits_in_half_precision():
+    pixels = torch.tensor([[[3.0, 9.0], [100.5, 64.0]]])
+    intrinsics = torch.from_numpy(intrinsics_from_fov(0.7, 128, 128)).float().expand(1, 2, 3, 3)
+    pose = torch.from_numpy(look_at(np.array([1.3, 0.4, 1.7]), np.array([0.2, 0.0, 0.8]))).float().expand(1, 2, 4, 4)
+    turn = torch.from_numpy(Rotation.from_euler("z", 33, degrees=True).as_matrix()).float()[None]
+    words = (pixels, intrinsics, pose, torch.full((1, 3), -1.0), torch.full((1, 3), 2.0), (turn, torch.ones(1, 3)))
+    rays = make_rays(*words)
+    with torch.autocast("cpu", torch.bfloat16):
+        same = make_rays(*words)
+    for name in ("origins", "directions", "near", "far", "unmoved"):
+        assert torch.equal(getattr(rays, name), getattr(same, name)), name
+    moved = turn.double() @ torch.tensor([1.3, 0.4, 1.7], dtype=torch.float64) + 1
+    torch.testing.assert_close(rays.origins[0, 0].double(), moved[0], atol=1e-6, rtol=0)
