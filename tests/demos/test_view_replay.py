@@ -91,7 +91,7 @@ def test_frames_are_decoded_when_asked_for_and_kept_for_a_while(table: Path, mon
     replay = Replay(table, SIGHT)
     decoded: list[int] = []
     view = replay.episode.view
-    monkeypatch.setattr(replay.episode, "view", lambda index, camera: decoded.append(index) or view(index, camera))
+    monkeypatch.setattr(replay.episode, "view", lambda index, *words: decoded.append(index) or view(index, *words))
     for index in (0, 1, 0, 1, 2, 3, 4, 0):
         replay.cloud(index, ["above"])
         replay.voxels(index, ["above"])
