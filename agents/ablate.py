@@ -73,9 +73,9 @@ def _words(keys: Mapping[str, Any]) -> list[str]:
 def _check(name: str, words: list[str]) -> None:
     """Raises InputError if a variant's words are wrong, or the features that it learns from are not there."""
     try:
-        field = compose("train", words).field
+        config = compose("train", words)
+        field, data = config.field, config.data
         teacher = field.teacher if field and field.lambda_feat else "none"
-        data = next(word.removeprefix("data=") for word in reversed(words) if word.startswith("data="))
         if teacher != "none" and not cache_folder(data, teacher).is_dir():
             raise InputError(f"no features of {teacher} in {data}: manifield features data={data} teacher={teacher}")
     except InputError as error:

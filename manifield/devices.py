@@ -34,8 +34,7 @@ def find_device(name: str, processes: int = 1) -> torch.device:
 
 
 def moved(value: T, device: torch.device | str) -> T:
-    """A copy of tensors on a device, also of those in dataclasses, lists and mappings; the same object where they are
-    there already."""
+    """Tensors on a device, also those in dataclasses, lists and mappings; what is there already is not copied."""
     found: Any = value
     if isinstance(value, torch.Tensor):
         found = value.to(device)

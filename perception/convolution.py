@@ -8,13 +8,14 @@ For a single output it comes first what the taps make of all cells, and then the
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perception.products import READ, SUMS, Products
+from perception.products import READ, SUMS, Products, working_dtype, worth_sharing
 
 
 class Convolution(nn.Conv3d):
@@ -25,13 +26,11 @@ class Convolution(nn.Conv3d):
 
     def forward(self, *volumes: Tensor) -> Tensor:
         if self.out_channels == 1:
-            return self._one(torch.cat(volumes, dim=1))
-        kind = volumes[0].device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
-        if kind != "cpu" or dtype != torch.float32:
-            return super().forward(torch.cat(volumes, dim=1))
+            return self._one(_joined(volumes))
+        if not worth_sharing(self.weight.device, working_dtype(self.weight)):
+            return super().forward(_joined(volumes))
         assert self.bias is not None
-        with torch.autocast(kind, enabled=False):
+        with torch.autocast(self.weight.device.type, enabled=False):
             found: Tensor = _InSlabs.apply(self.weight, self.bias, *(volume.float() for volume in volumes))
         return found
 
@@ -40,6 +39,10 @@ class Convolution(nn.Conv3d):
         taps = (self.weight[0].flatten(1).T @ volume.flatten(2)).unflatten(2, volume.shape[2:])
         found: Tensor = _Neighbours.apply(F.pad(taps, [1] * 6, mode="replicate"))
         return found if self.bias is None else found + self.bias
+
+
+def _joined(volumes: tuple[Tensor, ...]) -> Tensor:
+    return volumes[0] if len(volumes) == 1 else torch.cat(volumes, dim=1)  # which would copy a single one
 
 
 class _Neighbours(torch.autograd.Function):
@@ -98,31 +101,30 @@ class _InSlabs(torch.autograd.Function):
         return products.by_weight(), wanted.sum(dim=(0, 2, 3, 4)), *by_volumes
 
 
-def _rows(start: int, count: int) -> list[int]:
-    """The slices of x that sums from `start` on read."""
-    return [min(max(x, 0), count - 1) for x in range(start - 1, start - 1 + READ)]
-
-
-def _fill(slab: Tensor, volumes: tuple[Tensor, ...] | list[Tensor], start: int) -> Tensor:
-    """Copy what sums from `start` on read into a slab [6, B, in, Y + 2, Z + 2]; returns it."""
-    for number, x in enumerate(_rows(start, volumes[0].shape[2])):
-        first = 0
+def _shares(slab: Tensor, volumes: Sequence[Tensor], start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The inner parts of a slab [6, B, in, Y + 2, Z + 2], each with the slice of a volume that sums from `start` on
+    read there."""
+    for number in range(READ):
+        first, x = 0, min(max(start - 1 + number, 0), volumes[0].shape[2] - 1)
         for volume in volumes:
-            slab[number, :, first : first + volume.shape[1], 1:-1, 1:-1] = volume[:, :, x]
+            yield slab[number, :, first : first + volume.shape[1], 1:-1, 1:-1], volume[:, :, x]
             first += volume.shape[1]
+
+
+def _fill(slab: Tensor, volumes: Sequence[Tensor], start: int) -> Tensor:
+    """Copy what sums from `start` on read into a slab; returns it."""
+    for inner, piece in _shares(slab, volumes, start):
+        inner.copy_(piece)
     slab[..., 0, 1:-1], slab[..., -1, 1:-1] = slab[..., 1, 1:-1], slab[..., -2, 1:-1]
     slab[..., 0], slab[..., -1] = slab[..., 1], slab[..., -2]
     return slab
 
 
-def _give_back(slab: Tensor, volumes: list[Tensor], start: int) -> None:
+def _give_back(slab: Tensor, volumes: Sequence[Tensor], start: int) -> None:
     """Add a slab's gradient to those of the volumes that it was filled from."""
     slab[..., 1] += slab[..., 0]
     slab[..., -2] += slab[..., -1]
     slab[..., 1, :] += slab[..., 0, :]
     slab[..., -2, :] += slab[..., -1, :]
-    for number, x in enumerate(_rows(start, volumes[0].shape[2])):
-        first = 0
-        for volume in volumes:
-            volume[:, :, x] += slab[number, :, first : first + volume.shape[1], 1:-1, 1:-1]
-            first += volume.shape[1]
+    for inner, piece in _shares(slab, volumes, start):
+        piece += inner

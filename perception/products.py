@@ -25,6 +25,17 @@ READ, SUMS = len(INTO), len(OUT)
 Matrix = Sequence[Sequence[int]]
 
 
+def working_dtype(weight: Tensor) -> torch.dtype:
+    """What arithmetic with a weight is made in: autocast's type inside autocast, else its own."""
+    kind = weight.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+
+
+def worth_sharing(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether sharing products pays: where float32 arithmetic is the limit, not memory."""
+    return device.type == "cpu" and dtype == torch.float32
+
+
 class Products:
     """Convolution (no borders) with weights [out, in, 3, y, z], of slabs of slices along x.
 

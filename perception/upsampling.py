@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perception.products import convolve, convolve_backward
+from perception.products import convolve, convolve_backward, working_dtype, worth_sharing
 
 Slices = tuple[slice, slice, slice]
 Groups = list[tuple[Slices, Slices]]
@@ -42,9 +42,8 @@ class UpsampledConvolution(nn.Module):
     taps: Tensor
 
     def forward(self, volume: Tensor) -> Tensor:
-        kind = volume.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
-        with torch.autocast(kind, enabled=False):
+        dtype = working_dtype(self.weight)
+        with torch.autocast(volume.device.type, enabled=False):
             arguments = (volume, self.weight, self.bias, self.taps)
             fine: Tensor = _Function.apply(self.groups, *(argument.to(dtype) for argument in arguments))
         return fine
@@ -107,8 +106,8 @@ class _Function(torch.autograd.Function):
 
 
 def _shares(weights: Tensor) -> bool:
-    """Whether products can be shared along x: where float32 is the limit, not memory."""
-    return weights.shape[2] == 3 and weights.dtype == torch.float32 and weights.device.type == "cpu"
+    """Whether products can be shared along x, and it pays."""
+    return weights.shape[2] == 3 and worth_sharing(weights.device, weights.dtype)
 
 
 def _groups(taps: Tensor) -> Groups:

@@ -147,16 +147,15 @@ class NeuralField(nn.Module):
     def _ask_in_order(self, told: Told, rays: Rays, depths: Tensor, first: int, answers: Answers) -> None:
         """Ask the network at depths [B, R, S], front to back; of rays that nothing gets past any more, no further."""
         c, learning = self.config, torch.is_grad_enabled()
-        wanted = torch.ones_like(depths, dtype=torch.bool)
         if not c.stop or (learning and not c.sift):
-            self._ask(told, rays, depths, first, wanted, answers)
+            self._ask(told, rays, depths, first, torch.ones_like(depths, dtype=torch.bool), answers)
             return
         length, lengths, most = torch.zeros_like(rays.near), rays.lengths(), -math.log(c.stop)
         last = depths.new_zeros(*depths.shape[:2], 0)
         for start in range(0, depths.shape[-1], STRETCH):
-            some = slice(start, start + STRETCH)
-            here = wanted[..., some] & (length < most)[..., None]
-            density = torch.cat([last, self._ask(told, rays, depths[..., some], first + start, here, answers)], dim=-1)
+            some = depths[..., start : start + STRETCH]
+            going_on = (length < most)[..., None].expand_as(some)
+            density = torch.cat([last, self._ask(told, rays, some, first + start, going_on, answers)], dim=-1)
             # A single sample may have met something thin: only between two that are opaque is it sure to be so.
             between = torch.minimum(density[..., 1:], density[..., :-1])
             place = depths[..., start - last.shape[-1] : start + STRETCH]

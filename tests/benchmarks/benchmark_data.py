@@ -52,16 +52,14 @@ def measure(data: Path) -> None:
         assert isinstance(settings, dict)
         agent, augmentation = AgentConfig.from_mapping(settings["agent"]), settings["augmentation"]
         begin = time.process_time()
-        dataset = KeyframeDataset.open(data, agent, Conventions(horizon=agent.horizon))
+        dataset = KeyframeDataset.open(data, agent, Conventions(horizon=agent.horizon), cache=False)
         opened = time.process_time() - begin
-        sampler = Sampler(dataset, 0, BATCH, 1.0)
-        dataset._samples = None
+        kept = KeyframeDataset.open(data, agent, Conventions(horizon=agent.horizon), cache=True)
+        for number in range(len(kept)):
+            kept[number]
         rates = {}
-        for kind in ("decoded each time", "kept in memory"):
-            if kind == "kept in memory":
-                dataset._samples = {}
-                for number in range(len(dataset)):
-                    dataset[number]
+        for kind, drawn in (("decoded each time", dataset), ("kept in memory", kept)):
+            sampler = Sampler(drawn, 0, BATCH, 1.0)
             begin = time.process_time()
             for step in range(DRAWS):
                 sampler.draw(step, augmentation, agent)
