@@ -13,6 +13,11 @@ from demos.dataset import Sample
 from perception.language import LanguageEncoder
 
 
+NORMALISATION = {"colour": 127.5, "finger": 50.0, "position": 2.0}
+"""How inputs are scaled to about [-1, 1]; checkpoints hold it. colour: uint8 / 127.5 - 1. finger: metres · 50 - 1.
+position: (metres - middle of the agent's box) · 2."""
+
+
 class Batcher:
     """Turns samples into a `Batch` and its `Targets`.
 
@@ -29,7 +34,7 @@ class Batcher:
         """The network's input for samples and the phrasing to use for each."""
         words, word_mask = self.language(instructions)
         owner = np.repeat(np.arange(len(samples)), [len(s.points) for s in samples])
-        colours = np.concatenate([s.colours for s in samples]).astype(np.float32) / 127.5 - 1
+        colours = np.concatenate([s.colours for s in samples]).astype(np.float32) / NORMALISATION["colour"] - 1
         return Batch(
             points=torch.from_numpy(np.concatenate([s.points for s in samples])),
             colours=torch.from_numpy(colours),
@@ -56,8 +61,9 @@ class Batcher:
             return sample.low_dim
         gripper_open, left, right, time = sample.low_dim
         rotation = Rotation.from_quat(sample.tool_quaternion).as_matrix()
-        state = [gripper_open * 2 - 1, left * 50 - 1, right * 50 - 1, time]
-        return np.concatenate([state, (sample.tool_position - self.middle) * 2, rotation[:, 0], rotation[:, 2]])
+        scale, place = NORMALISATION["finger"], (sample.tool_position - self.middle) * NORMALISATION["position"]
+        state = [gripper_open * 2 - 1, left * scale - 1, right * scale - 1, time]
+        return np.concatenate([state, place, rotation[:, 0], rotation[:, 2]])
 
 
 def _flag(value: bool | None) -> int:

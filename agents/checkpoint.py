@@ -3,7 +3,8 @@
 RUN/checkpoints/step_000400/
     model.safetensors      weights of the policy
     field.safetensors      weights of the neural field over its volumes, if it was trained with one
-    agent.json             agent config, language encoder's identity, cameras, tasks, training config, versions
+    agent.json             agent config, normalisation, language encoder's and teacher's identity, cameras, tasks,
+                           training config, measures at this step, versions
     training.safetensors   `training_state`, to go on from here
 """
 
@@ -21,9 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from agents.batching import NORMALISATION
 from agents.config import AgentConfig
+from agents.keeping import Keeping, best_first
 from agents.policy import Policy
 from agents.scene_field import SceneField, SceneFieldConfig
+from agents.sharding import like, whole
 from manifield.errors import InputError
 from perception.language import LanguageEncoder, make_language_encoder
 
@@ -34,34 +38,59 @@ POLICY_FILE, FIELD_FILE = "model.safetensors", "field.safetensors"
 def save_checkpoint(
     run: Path,
     step: int,
-    policy: Policy,
+    config: AgentConfig,
+    weights: dict[str, Tensor],
     meta: dict[str, Any],
     training: dict[str, Tensor] | None,
-    keep: int = 2,
-    field: SceneField | None = None,
+    keeping: Keeping | None = None,
 ) -> Path:
-    """Write RUN/checkpoints/step_N and forget all but the `keep` newest. The folder appears complete or not at all."""
+    """Write RUN/checkpoints/step_N and forget those that need not stay. The folder appears complete or not at all: what
+    was there before stays if writing fails.
+
+    Args:
+        weights: of an `agents.trainer.Learner` by their names in it. meta: further content of agent.json.
+    """
     folder = run / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".writing_*"):  # of a process that was killed in here
         shutil.rmtree(leftover)
     final, draft = folder / f"step_{step:06d}", folder / f".writing_{step:06d}"
     draft.mkdir()
-    save_file({k: v.contiguous() for k, v in policy.state_dict().items()}, draft / POLICY_FILE)
-    if field is not None:
-        save_file({k: v.contiguous() for k, v in field.state_dict().items()}, draft / FIELD_FILE)
-    if training is not None:
-        save_file(training, draft / "training.safetensors")
-    description = {"step": step, "agent": policy.config.to_mapping(), **meta}
-    (draft / "agent.json").write_text(json.dumps(description, indent=1))
-    for path in draft.iterdir():
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
+    try:
+        for prefix, name in (("policy.", POLICY_FILE), ("field.", FIELD_FILE)):
+            part = {k.removeprefix(prefix): v.contiguous() for k, v in weights.items() if k.startswith(prefix)}
+            if part:
+                _write_tensors(part, draft / name)
+        if training is not None:
+            _write_tensors(training, draft / "training.safetensors")
+        description = {"step": step, "agent": config.to_mapping(), "normalisation": NORMALISATION, **meta}
+        (draft / "agent.json").write_text(json.dumps(description, indent=1))
+        for path in draft.iterdir():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+    except BaseException:  # the disk is full, say: half a checkpoint would only take more of it
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
     _remove(final)
     draft.rename(final)
-    for _, old in _checkpoints(run)[:-keep]:
-        _remove(old)
+    keeping, found = keeping or Keeping(), dict(_checkpoints(run))
+    for old in found.keys() - keeping.staying(_measures(found)):
+        _remove(found[old])
     return final
+
+
+def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # says why as text only
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
+
+
+def _measures(found: dict[int, Path]) -> dict[int, dict[str, float]]:
+    return {step: load_meta(path).get("metrics", {}) for step, path in found.items()}
 
 
 def _remove(checkpoint: Path) -> None:
@@ -96,6 +125,40 @@ def find_checkpoint(path: Path) -> Path:
     return newest
 
 
+def choose_checkpoints(path: Path, which: list[int | str] | int | str | None) -> list[Path]:
+    """Some checkpoints of a run, oldest first.
+
+    Args:
+        path: as for `find_checkpoint`. which: None or "last": the newest; "best": by the measure that the training kept
+            it for (`best`); "all"; steps; or a list of these.
+
+    Raises:
+        InputError: a checkpoint that is not there, or `path` is a single one and others are asked for.
+    """
+    newest = find_checkpoint(path)
+    if which is None or newest == path:
+        if which not in (None, "last"):
+            raise InputError(f"checkpoints={which}: '{path}' is one checkpoint; give the run's folder")
+        return [newest]
+    found, chosen = dict(_checkpoints(path)), set[int]()
+    for one in which if isinstance(which, list) else [which]:
+        if one == "all":
+            chosen |= found.keys()
+        elif one == "last":
+            chosen.add(max(found))
+        elif one == "best":
+            measure = load_meta(newest)["config"].get("best")
+            if measure is None:
+                raise InputError(f"checkpoints=best: '{path}' was trained without best=…, so that none was kept for it")
+            chosen.add(best_first(_measures(found), measure)[0])
+        elif one in found:
+            chosen.add(int(one))
+        else:
+            there = ", ".join(map(str, sorted(found)))
+            raise InputError(f"checkpoints={one}: '{path}' has those of steps {there}; or give last, best or all")
+    return [found[step] for step in sorted(chosen)]
+
+
 def load_meta(checkpoint: Path) -> dict[str, Any]:
     """What agent.json says."""
     try:
@@ -115,6 +178,11 @@ def load_policy(checkpoint: Path, untrained: bool = False) -> tuple[Policy, Lang
     """
     meta = load_meta(checkpoint)
     config = AgentConfig.from_mapping(meta["agent"])
+    if meta.get("normalisation", NORMALISATION) != NORMALISATION:
+        raise InputError(
+            f"{checkpoint} was trained on inputs scaled by {meta['normalisation']}, this version of manifield scales them "
+            f"by {NORMALISATION}: use the version that trained it, {meta.get('versions', {}).get('manifield', 'unknown')}"
+        )
     language = make_language_encoder(**config.language)
     if language.identity != meta["language_identity"]:
         raise InputError(
@@ -165,10 +233,12 @@ LAST, GROUP = "last.", "group."
 
 def training_state(optimiser: torch.optim.Optimizer, last: dict[str, Tensor]) -> dict[str, Tensor]:
     """What going on needs beside the weights: the optimiser's state and, if what is stored as the weights is an
-    average, the last ones."""
-    whole = optimiser.state_dict()
-    flat = {f"{i}.{name}": torch.as_tensor(v) for i, values in whole["state"].items() for name, v in values.items()}
-    groups = enumerate(whole["param_groups"])
+    average, the last ones. Under FSDP every process has to ask."""
+    state = optimiser.state_dict()
+    flat = {
+        f"{i}.{name}": whole(torch.as_tensor(v)) for i, values in state["state"].items() for name, v in values.items()
+    }
+    groups = enumerate(state["param_groups"])
     flat |= {f"{GROUP}{i}": torch.tensor(group["step"]) for i, group in groups if "step" in group}
     flat |= {LAST + name: value for name, value in last.items()}
     return {name: value.contiguous() for name, value in flat.items()}
@@ -182,15 +252,16 @@ def load_training(checkpoint: Path, optimiser: torch.optim.Optimizer) -> dict[st
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read ({error}): start anew with another run=") from error
     state: dict[int, dict[str, Tensor]] = {}
-    last, whole = {}, optimiser.state_dict()
+    last, known = {}, optimiser.state_dict()
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     for key, value in flat.items():
         number, name = key.split(".", 1)
         if key.startswith(LAST):
             last[name] = value
         elif key.startswith(GROUP):
-            whole["param_groups"][int(name)]["step"] = int(value)
+            known["param_groups"][int(name)]["step"] = int(value)
         else:
-            state.setdefault(int(number), {})[name] = value
-    whole["state"] = state
-    optimiser.load_state_dict(whole)
+            state.setdefault(int(number), {})[name] = like(value, parameters[int(number)])
+    known["state"] = state
+    optimiser.load_state_dict(known)
     return last

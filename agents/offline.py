@@ -84,7 +84,7 @@ def run_offline(
     )
     targets = None if renderer is None or not config["views"] else view_targets(renderer, config)
     dataset = KeyframeDataset.open(
-        Path(config["data"]), agent.sight, conventions, config["tasks"], config["select"], cache=False, targets=targets
+        Path(config["data"]), agent.sight, conventions, config["tasks"], config["select"], targets=targets
     )
     print(dataset.summary(), flush=True)
     episodes = [f"{episode.task}/{episode.path.name}" for episode in dataset.episodes.values()]

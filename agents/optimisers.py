@@ -49,13 +49,3 @@ class Average:
         share = 1 - min(self.decay, (1 + step) / (10 + step))
         now: list[Tensor] = [p for _, p in self.module.named_parameters()]
         torch._foreach_lerp_(list(self.weights.values()), now, share)
-
-    def swap(self) -> None:
-        """Exchange the average and the module's weights; twice changes nothing."""
-        for name, parameter in self.module.named_parameters():
-            parameter.data, self.weights[name] = self.weights[name], parameter.data
-
-    def load(self, weights: dict[str, Tensor]) -> None:
-        """Go on from a stored average."""
-        for name, value in weights.items():
-            self.weights[name].copy_(value)

@@ -1,7 +1,7 @@
 """Processes that train together, each with its share of every batch (data-parallel, on lightning-fabric).
 
-`processes=N` starts them on this machine. Started by torchrun or SLURM instead, one is started per process already, and
-`processes` says how many there are on each machine.
+`processes=N` starts them on this machine. Started by torchrun or by SLURM's srun instead, one is started per process
+already, and `processes` says how many there are on each of `nodes` machines.
 """
 
 from __future__ import annotations
@@ -18,25 +18,42 @@ from collections.abc import Callable, Iterator
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from omegaconf import DictConfig, OmegaConf
 
+from agents.sharding import shard
 from manifield.devices import find_device
 from manifield.errors import InputError
 
-STARTED_BY = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS")
-"""Environment variables of what starts every process by itself."""
+STRATEGIES = ("ddp", "fsdp")
+"""ddp: every process has the whole network. fsdp: each has a part of its weights, gradients and optimiser's state."""
+GONE = ("peer", "Connection")
+"""Words of the error that a process gets when another one has gone."""
 
 
 @contextlib.contextmanager
 def team(config: DictConfig, work: Callable[[DictConfig, Fabric], None]) -> Iterator[Fabric]:
-    """This process as the first of `config.processes`; the others do `work` beside it, without a word but their errors.
+    """This process's place among those that train: as the first of `config.processes` that this starts, the others
+    doing `work` beside it without a word but their errors; or the one that torchrun or srun gave it.
 
     Raises:
-        InputError: another process gave up.
+        InputError: another process gave up, or the number of processes is not the one that was started.
     """
-    if config.processes == 1 or any(name in os.environ for name in STARTED_BY):
-        yield _fabric(config)
+    started = started_by()
+    if started is not None:
+        with _member(config, started) as fabric:
+            yield fabric
+        return
+    if config.nodes > 1:
+        raise InputError(f"nodes={config.nodes}: let torchrun or srun start the processes on every machine (README)")
+    if config.processes == 1:
+        yield _fabric(config, LightningEnvironment())
         return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -52,19 +69,59 @@ def team(config: DictConfig, work: Callable[[DictConfig, Fabric], None]) -> Iter
         other.start()
     try:
         os.environ.update(_place(0, port))
-        yield _fabric(config)
+        yield _fabric(config, LightningEnvironment())
     except RuntimeError as error:
         if all(other.exitcode in (None, 0) for other in others):
             raise
         raise InputError("another process of this training gave up, see above") from error
     finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        _part()
         os.environ.clear()
         os.environ.update(before)
         for other in others:
             other.join(timeout=10)
             other.kill()
+
+
+def started_by() -> ClusterEnvironment | None:
+    """What has started one process for each share already: torchrun, or srun with several tasks; None if nobody has.
+
+    Raises:
+        InputError: srun was not told how many processes a machine has.
+    """
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and SLURMEnvironment.detect():
+        try:
+            return SLURMEnvironment(auto_requeue=False)
+        except RuntimeError as error:
+            raise InputError("SLURM has --ntasks, but no --ntasks-per-node: give that one, it is processes=") from error
+    return None
+
+
+@contextlib.contextmanager
+def _member(config: DictConfig, started: ClusterEnvironment) -> Iterator[Fabric]:
+    """The place of a process that torchrun or srun has started. Only the first one speaks and is to be interrupted."""
+    count = started.world_size()
+    if config.processes * config.nodes != count:
+        raise InputError(
+            f"processes={config.processes} on each of nodes={config.nodes}, but {count} processes were started: "
+            "give processes= and nodes= as they were"
+        )
+    with contextlib.ExitStack() as stack:
+        if started.global_rank() > 0:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        try:
+            yield _fabric(config, started)
+        except RuntimeError as error:
+            if not any(word in str(error) for word in GONE):
+                raise
+            raise InputError("another process of this training gave up, see its own words") from error
+        finally:
+            _part()
 
 
 def anyone(said: bool, fabric: Fabric) -> bool:
@@ -76,17 +133,48 @@ def anyone(said: bool, fabric: Fabric) -> bool:
     return bool(count > 0)
 
 
-def _fabric(config: DictConfig) -> Fabric:
+def mean_over(row: dict[str, float], fabric: Fabric) -> dict[str, float]:
+    """Numbers averaged over all processes, each over those that have one (NaN: none); without those that nobody has."""
+    values = torch.tensor(list(row.values()), dtype=torch.float64, device=fabric.device)
+    sums = torch.stack([values.nan_to_num(), values.isfinite().double()])
+    if fabric.world_size > 1:
+        total = fabric.all_reduce(sums, reduce_op="sum")
+        assert isinstance(total, torch.Tensor)
+        sums = total
+    counted = zip(row, sums[0].tolist(), sums[1].tolist(), strict=True)
+    return {name: value / count for name, value, count in counted if count}
+
+
+def _part() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _fabric(config: DictConfig, environment: ClusterEnvironment) -> Fabric:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view")
+    kind = find_device(config.device, config.processes).type
+    fabric = Fabric(
+        accelerator=kind,
+        devices=config.processes,
+        num_nodes=config.nodes,
+        strategy=_strategy(config),
+        plugins=[environment],
+    )
+    fabric.launch()
+    return fabric
+
+
+def _strategy(config: DictConfig) -> Strategy | str:
+    count = config.processes * config.nodes
+    if count == 1:
+        return "auto"
+    if config.strategy == "fsdp":
+        return ModelParallelStrategy(shard, data_parallel_size=count, tensor_parallel_size=1)
     field = config.get("field") or {}
     # A field's loss with weight 0 leaves its parameters without a gradient.
     idle = bool(field) and 0 in (field.get("lambda_recon", 1), field.get("lambda_feat", 1))
-    strategy = DDPStrategy(find_unused_parameters=idle) if config.processes > 1 else "auto"
-    kind = find_device(config.device, config.processes).type
-    fabric = Fabric(accelerator=kind, devices=config.processes, strategy=strategy)
-    fabric.launch()
-    return fabric
+    return DDPStrategy(find_unused_parameters=idle)
 
 
 def _place(rank: int, port: int) -> dict[str, str]:
@@ -103,13 +191,13 @@ def _help(words: str, rank: int, port: int, work: Callable[[DictConfig, Fabric],
     assert isinstance(config, DictConfig)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         try:
-            work(config, _fabric(config))
+            work(config, _fabric(config, LightningEnvironment()))
         except KeyboardInterrupt:
             pass
         except InputError as error:
             print(f"manifield: error in process {rank}: {error}", file=sys.stderr, flush=True)
             os._exit(2)
         except RuntimeError as error:  # the first process has gone
-            if "peer" not in str(error) and "Connection" not in str(error):
+            if not any(word in str(error) for word in GONE):
                 raise
             os._exit(1)

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from agents.agent import Agent
-from agents.report.pictures import draw_keyframe, film_strip, overlay_heat, png_bytes, upscale
-from agents.tensors import Prediction
+from agents.report.pictures import film_strip, png_bytes, upscale
+from agents.snapshots import q_picture
 from demos.writer import episode_directory, write_episode
 from envs.interface import Action, Environment, NoExpert, Observation
 from envs.make import make_environment
@@ -72,7 +72,7 @@ class Player:
             begin = time.perf_counter()
             action, prediction = self._agent.act(observation, instruction, number)
             seconds.append(time.perf_counter() - begin)
-            frames.append(_picture(observation, action, prediction))
+            frames.append(q_picture(next(iter(observation.cameras.values())), action, prediction))
             captions.append(f"{number + 1}: {'open' if action.gripper_open else 'closed'}")
             return action
 
@@ -132,13 +132,3 @@ def _random_action(rng: np.random.Generator) -> Action:
     position = rng.uniform([0.0, -0.35, 0.77], [0.45, 0.35, 1.1])
     down = np.array([np.cos(yaw / 2), np.sin(yaw / 2), 0.0, 0.0])
     return Action(position, down, bool(rng.integers(2)), bool(rng.integers(2)))
-
-
-def _picture(observation: Observation, action: Action, prediction: Prediction) -> np.ndarray:
-    """The first camera's picture with the coarse Q-map as heat and the chosen key-frame drawn in, twice as large."""
-    view = next(iter(observation.cameras.values()))
-    q = prediction.q[0][0]
-    heat = q.flatten().softmax(0).view(q.shape).cpu().numpy()
-    low, high = (corners[0][0].cpu().numpy() for corners in (prediction.low, prediction.high))
-    rgb = overlay_heat(upscale(view.rgb, 2), view, heat, low, high)
-    return draw_keyframe(rgb, view, action.position, action.quaternion, action.gripper_open)

@@ -20,6 +20,7 @@ from agents.report.view_strips import LEGEND, colour, grey, principal_colours
 from agents.report.views import COLUMNS, EXPLANATION, picture_figure, view_cells, view_words
 from agents.view_evaluation import Judged, judge, new_first
 from demos.features import cache_folder
+from demos.memory import GIB, Memory
 from demos.store import Episode, open_episode
 from demos.target_views import FieldTargets, TargetViews, open_features
 from demos.viewpoints import TARGET
@@ -72,7 +73,7 @@ def _targets(renderer: SceneRenderer, episode: Episode, frame: int) -> TargetVie
     cache = cache_folder(episode.path.resolve().parents[3], field.config.teacher)
     kept = cache if field.features and cache.is_dir() else None
     targets = FieldTargets(None, "all", kept, renderer.agent.meta["features"])
-    return TargetViews(episode, frame, targets, cameras, open_features(episode, targets), keep=True)
+    return TargetViews(episode, frame, targets, cameras, open_features(episode, targets), Memory(8 * GIB))
 
 
 def _orbit(renderer: SceneRenderer, scene: Scene, config: DictConfig, progress: Progress) -> bytes:

@@ -10,22 +10,13 @@ from manifield.configuration import differences
 from manifield.errors import InputError
 
 WHAT_A_RUN_IS = (
-    *("agent", "field", "data", "episodes", "transitions", "augmentation", "first_keyframe_weight"),
-    *(
-        "steps",
-        "batch",
-        "accumulate",
-        "optimiser",
-        "learning_rate",
-        "schedule",
-        "weight_decay",
-        "warmup",
-        "clip",
-        "ema",
-    ),
+    *("agent", "field", "data", "episodes", "transitions", "augmentation", "first_keyframe_weight", "sampling"),
+    *("steps", "batch", "accumulate", "optimiser", "learning_rate", "schedule", "weight_decay", "warmup", "clip", "ema"),
     *("precision", "threads", "seed"),
 )
 """Config keys that a resumed run must share with the run it goes on from (`episodes` stands for tasks and select)."""
+ADDED = {"sampling": "balanced"}
+"""Of keys that older runs do not have, what these did."""
 
 
 def checkpoint_to_resume(folder: Path, settings: dict[str, Any]) -> Path | None:
@@ -40,7 +31,7 @@ def checkpoint_to_resume(folder: Path, settings: dict[str, Any]) -> Path | None:
             print(f"{folder} was stopped before its first checkpoint: starting at step 0", flush=True)
         return None
     meta = load_meta(checkpoint)
-    changes = _changes({k: meta["config"].get(k) for k in WHAT_A_RUN_IS}, {k: settings.get(k) for k in WHAT_A_RUN_IS})
+    changes = _changes({k: meta["config"].get(k, ADDED.get(k)) for k in WHAT_A_RUN_IS}, {k: settings.get(k) for k in WHAT_A_RUN_IS})
     if changes:
         raise InputError(
             f"{folder} holds a run with {'; '.join(changes)}: repeat its settings to go on, or give another run="

@@ -10,17 +10,30 @@ import numpy as np
 from agents.config import AgentConfig
 from demos.augment import augment, thin
 from demos.dataset import KeyframeDataset, Sample
+from manifield.errors import choose
+
+
+SAMPLING = ("balanced", "epochs")
 
 
 class Sampler:
-    """Draws batches: a task uniformly, then one of its transitions by weight.
+    """Draws batches: "balanced", a task uniformly, then one of its transitions by weight; or in "epochs", in each of
+    which every transition comes once, in another order.
 
     What step n draws depends on (seed, n) alone, and what augmentation does to a sample on its place in the batch, too:
     not on what was drawn before, nor on how many processes share the batch.
     """
 
-    def __init__(self, dataset: KeyframeDataset, seed: int, batch: int, first_keyframe_weight: float) -> None:
+    def __init__(
+        self,
+        dataset: KeyframeDataset,
+        seed: int,
+        batch: int,
+        first_keyframe_weight: float,
+        sampling: str = "balanced",
+    ) -> None:
         self.dataset, self.seed, self.batch = dataset, seed, batch
+        self.sampling = choose(sampling, SAMPLING, "sampling")
         weight = np.array(dataset.weights) * np.where(np.array(dataset.keyframe_numbers) == 0, first_keyframe_weight, 1)
         tasks = np.array(dataset.task_of)
         for task in dataset.tasks:
@@ -29,9 +42,20 @@ class Sampler:
 
     def choose(self, step: int) -> list[int]:
         """Numbers of the transitions of a step's whole batch."""
+        if self.sampling == "epochs":
+            count, first = len(self.dataset), step * self.batch
+            epochs = range(first // count, (first + self.batch - 1) // count + 1)
+            order = np.concatenate([np.random.default_rng([self.seed, e]).permutation(count) for e in epochs])
+            start = first - epochs[0] * count
+            return [int(k) for k in order[start : start + self.batch]]
         rng = np.random.default_rng([self.seed, step])
         few = self.batch > len(self.dataset)
         return [int(k) for k in rng.choice(len(self.dataset), self.batch, p=self.probability, replace=few)]
+
+    def names(self, step: int) -> list[str]:
+        """Which episodes and frames a step's whole batch shows."""
+        items = [self.dataset.items[number] for number in self.choose(step)]
+        return [f"{item.episode} frame {item.source}" for item in items]
 
     def draw(
         self, step: int, augmentation: dict[str, Any], agent: AgentConfig, places: Sequence[int] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,23 @@ import torch
 from lightning_fabric import Fabric
 from omegaconf import DictConfig
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from agents.batching import Batcher
-from agents.checkpoint import FIELD_FILE, load_training, load_weights, save_checkpoint, training_state
+from agents.checkpoint import load_training, save_checkpoint, training_state
+from agents.keeping import Keeping
 from agents.losses import policy_losses
+from agents.measures import Validation, field_psnr, training_metrics
 from agents.optimisers import Average, learning_rate, make_optimiser
-from agents.parallel import anyone
-from agents.policy import Policy, decode_position
+from agents.parallel import anyone, mean_over
+from agents.policy import Policy
 from agents.sampling import Sampler
 from agents.scene_field import SceneField
-from agents.tensors import UNKNOWN, Batch, Prediction, Targets
+from agents.sharding import alone, is_sharded, like, whole
+from agents.snapshots import Snapshots
+from agents.tensors import Batch, Prediction, Targets
 from agents.tracking import Tracker
 from demos.dataset import Sample
-from manifield.devices import moved
+from manifield.devices import moved, peak_memory
 from manifield.errors import InputError
 from manifield.interrupt import stop_politely
 from manifield.progress import Progress
@@ -43,7 +46,7 @@ class Learner(nn.Module):
     def forward(
         self, batch: Batch, targets: Targets, samples: list[Sample], generator: torch.Generator
     ) -> tuple[Prediction, dict[str, Tensor], Tensor]:
-        """What the policy predicts, the losses by kind, and their weighted sum."""
+        """What the policy predicts (told the target, see `Policy`), the losses by kind, and their weighted sum."""
         prediction = self.policy(batch, targets.position, generator)
         rendered = {} if self.field is None else self.field.losses(batch, prediction, samples, generator)
         with torch.autocast(targets.position.device.type, enabled=False):
@@ -52,6 +55,18 @@ class Learner(nn.Module):
         if self.field is not None:
             weighted += [self.field.weights[kind] * loss for kind, loss in rendered.items() if self.field.weights[kind]]
         return prediction, losses | rendered, torch.stack(weighted).sum()
+
+    def predict(self, batch: Batch) -> Prediction:
+        """What the policy predicts by itself."""
+        prediction: Prediction = self.policy(batch)
+        return prediction
+
+    def compile_networks(self) -> None:
+        """Let torch.compile translate what has the same shapes in every step; points, words and rays have not."""
+        for stage in self.policy.stages:
+            for part in (stage.encoder, stage.mixer, stage.decoder):
+                if part is not None:
+                    part.compile()
 
     def sizes(self) -> str:
         """How many parameters, in words."""
@@ -65,7 +80,8 @@ class Trainer:
 
     Args:
         config: of `manifield train`. fabric: this process's place among those that train. batcher: makes tensors of
-            samples. sampler: draws whole batches, of which this process takes its share.
+            samples. sampler: draws whole batches, of which this process takes its share. validation: measures on what
+            is held back; snapshots: draws pictures now and then; None for neither.
     """
 
     def __init__(
@@ -75,19 +91,26 @@ class Trainer:
         learner: Learner,
         batcher: Batcher,
         sampler: Sampler,
+        validation: Validation | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self.config, self.fabric, self.learner, self.batcher, self.sampler = config, fabric, learner, batcher, sampler
+        self.validation, self.snapshots = validation, snapshots
         c = config
+        if c.compile:
+            learner.compile_networks()
+        # The strategy's own wrapper, without Fabric's, which copies what passes through it.
+        self.shared = learner if fabric.world_size == 1 else fabric.strategy.setup_module(learner)
+        self.sharded = is_sharded(self.shared)
         self.optimiser = make_optimiser(c.optimiser, learner.parameters(), c.learning_rate, c.weight_decay)
         self.average = Average(learner, c.ema) if c.ema else None
         self.places = range(fabric.global_rank, config.batch, fabric.world_size)
-        # The strategy's own wrapper, without Fabric's, which copies what passes through it.
-        self.shared = learner if fabric.world_size == 1 else fabric.strategy.setup_module(learner)
 
     def train(self, meta: dict[str, Any], first: int, tracker: Tracker | None) -> None:
         """Steps from `first` on, with checkpoints and rows of metrics by the process that has a tracker."""
         c, agent, augmentation = self.config, self.learner.policy.config, meta["config"]["augmentation"]
         begin = time.perf_counter()
+        row: dict[str, float] = {}
         with ExitStack() as stack:
             progress, stopping = None, _never
             if tracker is not None:
@@ -96,19 +119,25 @@ class Trainer:
             for step in range(first, c.steps):
                 samples = self.sampler.draw(step, augmentation, agent, self.places)
                 losses, prediction, targets = self.step(samples, step)
-                if not math.isfinite(losses["loss"]):
-                    names = ", ".join(s.name for s in samples)
-                    raise InputError(f"loss is not finite at step {step + 1} (samples {names}); last checkpoint kept")
-                stop, last = anyone(stopping(), self.fabric), step + 1 == c.steps
-                if (step + 1) % c.log_every == 0 or last:
-                    row = mean_over({**_row(losses), **training_metrics(prediction, targets)}, self.fabric)
-                    rate = (step + 1 - first) * c.batch / (time.perf_counter() - begin)
-                    if tracker is not None:
-                        tracker.log(step + 1, {**row, "learning_rate": self._rate(step), "samples_per_second": rate})
+                done, stop = step + 1, anyone(stopping(), self.fabric)
+                last, measured = done == c.steps, {}
+                saving = done % c.checkpoint_every == 0 or last or stop
+                if done % c.log_every == 0 or last:
+                    own = {**_row(losses), **training_metrics(prediction, targets, agent.soft_labels)}
+                    rate = (done - first) * c.batch / (time.perf_counter() - begin)
+                    speed = {"learning_rate": self._rate(step), "samples_per_second": rate}
+                    measured = {**mean_over(own, self.fabric), **speed, "memory_gib": peak_memory(self.fabric.device)}
+                if self.validation is not None and saving and (tracker is not None or self.sharded):
+                    measured |= self.validation.measure(self.learner)
+                if tracker is not None and measured:
+                    tracker.log(done, measured)
+                    row |= measured
+                if tracker is not None and self.snapshots is not None and (done % c.pictures_every == 0 or last):
+                    tracker.show(done, self.snapshots.draw(self.learner))
                 if progress is not None:
                     progress.advance(1, loss=float(losses["loss"]))
-                    if (step + 1) % c.checkpoint_every == 0 or last or stop:
-                        self._save(step + 1, meta)
+                if saving:
+                    self._save(done, meta | {"metrics": row}, tracker is not None)
                 if stop and not last:
                     raise KeyboardInterrupt
 
@@ -116,8 +145,11 @@ class Trainer:
         """One update of the weights; what is random in it depends on (seed, step) and this process's number only.
 
         Returns:
-            this process's losses by kind and "loss", their weighted sum; what the policy predicted, and what it should
-            have.
+            this process's losses by kind, "loss", their weighted sum, and "gradient_norm", before clipping; what the
+            policy predicted, and what it should have.
+
+        Raises:
+            InputError: loss or gradient is not finite; the weights are as they were before.
         """
         c = self.config
         seeds = np.random.SeedSequence([c.seed, step, self.fabric.global_rank]).generate_state(2, np.uint32)
@@ -134,40 +166,50 @@ class Trainer:
             part = samples[first : first + size]
             texts = [_drawn(s.descriptions, generator) for s in part]
             batch, targets = moved((self.batcher.batch(part, texts), self.batcher.targets(part)), device)
-            shared = self.shared if isinstance(self.shared, DistributedDataParallel) else None
-            with shared.no_sync() if shared is not None and first + size < len(samples) else nullcontext():
+            with alone(self.shared, first + size < len(samples)):
                 with torch.autocast(device.type, torch.bfloat16, enabled=c.precision == "bf16"):
                     prediction, losses, total = self.shared(batch, targets, part, generator)
                 (total / c.accumulate).backward()
             for kind, loss in {**losses, "loss": total}.items():
                 sums[kind] = sums.get(kind, 0.0) + loss.detach() / c.accumulate
-        torch.nn.utils.clip_grad_norm_(self.learner.parameters(), c.clip)
+        sums["gradient_norm"] = whole(torch.nn.utils.clip_grad_norm_(self.learner.parameters(), c.clip))
+        self._refuse_nonsense(sums, samples, step)
         self.optimiser.step()
         if self.average is not None:
             self.average.update(step)
         return sums, prediction, targets
 
     def resume(self, checkpoint: Path) -> None:
-        """Load what a checkpoint of the same run holds."""
-        load_weights(self.learner.policy, checkpoint)
-        if self.learner.field is not None:
-            load_weights(self.learner.field, checkpoint, FIELD_FILE)
+        """Load what a checkpoint of the same run holds beside the weights, which the learner has already."""
         last = load_training(checkpoint, self.optimiser)
         if self.average is not None:  # what the checkpoint holds as weights is the average
             self.average = Average(self.learner, self.config.ema)
             with torch.no_grad():
                 for name, parameter in self.learner.named_parameters():
-                    parameter.copy_(last[name])
+                    parameter.copy_(like(last[name], parameter))
 
-    def _save(self, step: int, meta: dict[str, Any]) -> None:
+    def _refuse_nonsense(self, sums: dict[str, Tensor], samples: list[Sample], step: int) -> None:
+        kept = "the last checkpoint is kept; try a lower learning_rate, or precision=float32"
+        if not math.isfinite(sums["loss"]):
+            names = ", ".join(s.name for s in samples)
+            raise InputError(f"loss is not finite at step {step + 1} (samples {names}): {kept}")
+        if not math.isfinite(sums["gradient_norm"]):  # all processes have the same
+            names = ", ".join(self.sampler.names(step))
+            raise InputError(f"gradient is not finite at step {step + 1} (one of samples {names}): {kept}")
+
+    def _save(self, step: int, meta: dict[str, Any], writes: bool) -> None:
+        """A checkpoint, by the process that writes; under FSDP the others lend their parts to it."""
+        if not (writes or self.sharded):
+            return
         c, last = self.config, {}
+        weights = {name: whole(value.detach()) for name, value in self.learner.state_dict().items()}
         if self.average is not None:
-            last = {name: p.detach().clone() for name, p in self.learner.named_parameters()}
-            self.average.swap()
+            last = {name: weights[name] for name, _ in self.learner.named_parameters()}
+            weights |= {name: whole(value) for name, value in self.average.weights.items()}
         training = training_state(self.optimiser, last)
-        save_checkpoint(Path(c.run), step, self.learner.policy, meta, training, c.keep, self.learner.field)
-        if self.average is not None:
-            self.average.swap()
+        if writes:
+            keeping = Keeping(c.keep, c.keep_every, c.best)
+            save_checkpoint(Path(c.run), step, self.learner.policy.config, weights, meta, training, keeping)
 
     def _rate(self, step: int) -> float:
         c = self.config
@@ -183,32 +225,8 @@ def _drawn(texts: Sequence[str], generator: torch.Generator) -> str:
 
 
 def _row(losses: dict[str, Tensor]) -> dict[str, float]:
-    row = {"loss": float(losses["loss"]), **{f"loss_{k}": float(v) for k, v in losses.items() if k != "loss"}}
+    row = {k if k in ("loss", "gradient_norm") else f"loss_{k}": float(v) for k, v in losses.items()}
+    row = {"loss": row.pop("loss"), **row}
     if "recon" in losses:
-        row["field_psnr"] = -10 * math.log10(max(row["loss_recon"] / 2, 1e-10))
+        row["field_psnr"] = field_psnr(row["loss_recon"])
     return row
-
-
-def mean_over(row: dict[str, float], fabric: Fabric) -> dict[str, float]:
-    """Numbers averaged over all processes."""
-    if fabric.world_size == 1:
-        return row
-    values = fabric.all_reduce(
-        torch.tensor(list(row.values()), dtype=torch.float64, device=fabric.device), reduce_op="mean"
-    )
-    assert isinstance(values, Tensor)
-    return dict(zip(row, values.tolist(), strict=True))
-
-
-def training_metrics(prediction: Prediction, targets: Targets) -> dict[str, float]:
-    """On the augmented batch: median error of the coarse position in cm, accuracy of gripper and collision."""
-    with torch.no_grad():
-        coarse = decode_position(prediction.q[0], prediction.low[0], prediction.high[0], soft=True)
-        error = (coarse - targets.position).norm(dim=1)
-        known = targets.collision != UNKNOWN
-        collision = (prediction.collision.argmax(1) == targets.collision)[known]
-        return {
-            "train_coarse_cm": float(error.median()) * 100,
-            "train_gripper": float((prediction.gripper.argmax(1) == targets.gripper).float().mean()),
-            **({"train_collision": float(collision.float().mean())} if len(collision) else {}),
-        }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,21 @@ from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
 from agents.batching import Batcher
-from agents.checkpoint import load_meta
+from agents.checkpoint import FIELD_FILE, load_meta, load_weights
 from agents.config import AgentConfig
+from agents.measures import HELD_BACK, Validation
 from agents.optimisers import OPTIMISERS, SCHEDULES
-from agents.parallel import team
+from agents.parallel import STRATEGIES, team
 from agents.policy import Policy
 from agents.resuming import checkpoint_to_resume
-from agents.sampling import Sampler
+from agents.sampling import SAMPLING, Sampler
 from agents.scene_field import SceneField, SceneFieldConfig, mean_target
+from agents.snapshots import Snapshots
 from agents.tracking import WANDB_MODES, Tracker
 from agents.trainer import Learner, Trainer
 from demos.dataset import KeyframeDataset
 from demos.features import cache_folder
+from demos.memory import GIB, Memory
 from demos.target_views import FieldTargets
 from demos.transitions import Conventions
 from manifield.devices import find_device
@@ -52,36 +56,64 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     choose(config.wandb, WANDB_MODES, "wandb mode")
     within(config, steps=(1, 10**9), batch=(1, 10**5), threads=(1, 1024), seed=(0, 2**31), keep=(1, 10**6))
     within(config, log_every=(1, 10**9), checkpoint_every=(1, 10**9), learning_rate=(0, 10), warmup=(0, 10**9))
-    within(config, first_keyframe_weight=(1e-3, 1e3))
+    within(config, first_keyframe_weight=(1e-3, 1e3), cache=(0, 10**6), nodes=(1, 10**5))
     if settings["tasks"] is not None:
         settings["tasks"] = [settings["tasks"]] if isinstance(settings["tasks"], str) else settings["tasks"]
         distinct(settings["tasks"], "tasks")
     find_device(config.device, config.processes)
-    choose(config.optimiser, OPTIMISERS, "optimiser")
+    for key, options in (("optimiser", OPTIMISERS), ("strategy", STRATEGIES), ("sampling", SAMPLING)):
+        choose(config[key], options, key)
     choose(config.schedule, SCHEDULES, "schedule")
     within(config, processes=(1, 4096), accumulate=(1, 10**4), ema=(0, 0.99999))
-    if config.batch % config.processes:
-        raise InputError(f"batch={config.batch} cannot be shared evenly by processes={config.processes}")
-    if config.batch // config.processes % config.accumulate:
-        shared = f"batch={config.batch} shared by processes={config.processes}"
-        raise InputError(f"{shared} cannot be cut evenly into accumulate={config.accumulate} parts")
+    count = config.processes * config.nodes
+    words = f"processes={config.processes}" + (f" on each of nodes={config.nodes}" if config.nodes > 1 else "")
+    if config.batch % count:
+        raise InputError(f"batch={config.batch} cannot be shared evenly by {words}")
+    if config.batch // count % config.accumulate:
+        raise InputError(
+            f"batch={config.batch} shared by {words} cannot be cut evenly into accumulate={config.accumulate} parts"
+        )
+    _check_watching(config, settings)
     return settings
+
+
+def _check_watching(config: DictConfig, settings: dict[str, Any]) -> None:
+    """What is measured, shown and kept on the way; `hold_back` becomes a list."""
+    for key in ("pictures_every", "keep_every"):
+        if config[key] is not None:
+            within(config, **{key: (1, 10**9)})
+    if isinstance(settings["hold_back"], int):
+        settings["hold_back"] = [settings["hold_back"]]
+    if config.best is not None:
+        choose(config.best, ("loss", *HELD_BACK), "measure of best")
+        if config.best != "loss" and not settings["hold_back"]:
+            raise InputError(f"best={config.best} is measured on episodes that are not trained on: give hold_back=[…]")
+    if config.strategy == "fsdp" and config.optimiser == "lamb":
+        raise InputError("optimiser=lamb needs norms of whole tensors, which strategy=fsdp divides: strategy=ddp")
+    if config.strategy == "fsdp" and config.pictures_every is not None:
+        raise InputError("pictures_every needs the whole network in one process: strategy=ddp, or null")
 
 
 def work(config: DictConfig, fabric: Fabric) -> None:
     """The part of one of the processes of a training."""
     settings, folder = _settings(config), Path(config.run)
     torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    torch.backends.cudnn.benchmark = not config.deterministic
     agent = AgentConfig.from_mapping(settings["agent"])
     field_config = SceneFieldConfig.from_mapping(settings["field"])
     language = make_language_encoder(**agent.language)
     conventions = Conventions(horizon=agent.horizon, **settings["transitions"])
     targets = None if field_config is None else field_targets(field_config, Path(config.data))
-    dataset = KeyframeDataset.open(
-        Path(config.data), agent, conventions, settings["tasks"], settings["select"], config.cache, targets
-    )
+    data, tasks, held_back = Path(config.data), settings["tasks"], settings["hold_back"] or []
+    memory = Memory(int(config.cache * GIB) // config.processes)
+    dataset = KeyframeDataset.open(data, agent, conventions, tasks, settings["select"], memory, targets, held_back)
     print(dataset.summary(), flush=True)
+    held = None
+    if held_back:
+        rules = replace(conventions, every=None, weighting="distinct", time_feature="horizon")
+        held = KeyframeDataset.open(data, agent, rules, tasks, held_back, memory, targets)
+        print(f"held back: {held.summary().removeprefix('data: ')}", flush=True)
     torch.manual_seed(config.seed)
     policy = Policy(agent, language.width)
     field = None if field_config is None else _make_field(field_config, policy, language, dataset)
@@ -97,14 +129,23 @@ def work(config: DictConfig, fabric: Fabric) -> None:
             "config": {**settings, "episodes": [f"{e.task}/{e.path.name}" for e in dataset.episodes.values()]},
             "versions": versions(),
         }
-        sampler = Sampler(dataset, config.seed, config.batch, config.first_keyframe_weight)
-        trainer = Trainer(config, fabric, learner, Batcher(agent, language), sampler)
+        sampler = Sampler(dataset, config.seed, config.batch, config.first_keyframe_weight, config.sampling)
+        batcher, device = Batcher(agent, language), fabric.device
         checkpoint, first = checkpoint_to_resume(folder, meta["config"]), 0
         if checkpoint is not None:
-            trainer.resume(checkpoint)
+            load_weights(policy, checkpoint)
+            if field is not None:
+                load_weights(field, checkpoint, FIELD_FILE)
             first = int(load_meta(checkpoint)["step"])
+        size = config.batch // fabric.world_size // config.accumulate
+        validation = Validation(held, batcher, size, device, config.precision == "bf16") if held else None
+        snapshots = Snapshots(held or dataset, language, meta, device) if config.pictures_every else None
+        sizes = learner.sizes()
+        trainer = Trainer(config, fabric, learner, batcher, sampler, validation, snapshots)
+        if checkpoint is not None:
+            trainer.resume(checkpoint)
         fabric.barrier()  # nobody writes before all have read
-        print(f"{learner.sizes()}, {config.steps} steps of {config.batch} samples", flush=True)
+        print(f"{sizes}, {config.steps} steps of {config.batch} samples", flush=True)
         if not fabric.is_global_zero:
             trainer.train(meta, first, None)
             return

@@ -15,6 +15,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from demos.features import Features
+from demos.memory import Memory
 from demos.store import Episode, open_episode, select_episodes
 from demos.target_views import FieldTargets, TargetViews, open_features
 from demos.transitions import Conventions, Transition, low_dim_state, make_transitions
@@ -99,7 +100,8 @@ class KeyframeDataset(Dataset[Sample]):
         episodes: opened episodes.
         sight: the agent's box, cameras and thinning.
         conventions: how transitions are drawn.
-        cache: keep decoded samples in memory (about 0.2 MB each with 7 mm spacing; 3 MB with a dozen target views).
+        memory: for decoded samples (about 0.2 MB each with 7 mm spacing; 3 MB with a dozen target views); None keeps
+            none.
         targets: which pictures a neural field learns from; None for none.
 
     Raises:
@@ -112,7 +114,7 @@ class KeyframeDataset(Dataset[Sample]):
         episodes: Sequence[Episode],
         sight: Sight,
         conventions: Conventions,
-        cache: bool = True,
+        memory: Memory | None = None,
         targets: FieldTargets | None = None,
     ) -> None:
         self.sight = sight
@@ -124,12 +126,12 @@ class KeyframeDataset(Dataset[Sample]):
         self.tasks = sorted(set(self.task_of))
         self.weights = [t.weight for t in self.items]
         self.keyframe_numbers = [t.step for t in self.items]
-        self._samples: dict[int, Sample] | None = {} if cache else None
+        self._memory, self._samples = memory, dict[int, Sample]()
         self._check_goals()
         self.features: dict[Path, Features | None] = {}
         self.views: dict[tuple[Path, int], TargetViews] = {}
         if targets is not None:
-            self._open_targets(targets, cache)
+            self._open_targets(targets)
 
     @classmethod
     def open(
@@ -139,22 +141,27 @@ class KeyframeDataset(Dataset[Sample]):
         conventions: Conventions,
         tasks: Sequence[str] | str | None = None,
         select: Sequence[int] | int | None = None,
-        cache: bool = True,
+        memory: Memory | None = None,
         targets: FieldTargets | None = None,
+        leave_out: Sequence[int] = (),
     ) -> KeyframeDataset:
-        """All episodes below `root`, or those of some tasks, or those with some numbers (episodeN).
+        """All episodes below `root`, or those of some tasks, or those with some numbers (episodeN), without those with
+        the numbers `leave_out`.
 
         Raises:
-            InputError: there is no such folder, task or episode.
+            InputError: there is no such folder, task or episode, or none is left.
         """
-        paths = select_episodes(root, tasks, select)
-        return cls([open_episode(p) for p in paths], sight, conventions, cache, targets)
+        left_out = {f"episode{number}" for number in leave_out}
+        paths = [path for path in select_episodes(root, tasks, select) if path.name not in left_out]
+        if not paths:
+            raise InputError(f"'{root}': no episode is left beside {', '.join(sorted(left_out))}: leave out fewer")
+        return cls([open_episode(p) for p in paths], sight, conventions, memory, targets)
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int) -> Sample:
-        if self._samples is not None and index in self._samples:
+        if index in self._samples:
             return self._samples[index]
         transition = self.items[index]
         episode = self.episodes[transition.episode]
@@ -169,7 +176,7 @@ class KeyframeDataset(Dataset[Sample]):
         )
         views = self.views.get((transition.episode, transition.source), ())
         sample = replace(sample, views=views, pictures=sample.pictures if views else {})
-        if self._samples is not None:
+        if self._memory is not None and self._memory.admits(replace(sample, views=())):  # views ask for themselves
             self._samples[index] = sample
         return sample
 
@@ -191,10 +198,10 @@ class KeyframeDataset(Dataset[Sample]):
         first = next(iter(self.features.values()), None)
         return 0 if first is None else first.channels
 
-    def _open_targets(self, targets: FieldTargets, cache: bool) -> None:
+    def _open_targets(self, targets: FieldTargets) -> None:
         first = {t.episode: t.source for t in reversed(self.items)}
         for path, episode in self.episodes.items():
-            TargetViews(episode, first[path], targets, self.cameras, None, False)  # says first if there are no views
+            TargetViews(episode, first[path], targets, self.cameras, None)  # says first if there are no views
             self.features[path] = features = open_features(episode, targets)
             if features is not None and features.identity != self.feature_identity:
                 raise InputError(
@@ -204,7 +211,7 @@ class KeyframeDataset(Dataset[Sample]):
         for t in self.items:
             if (t.episode, t.source) not in self.views:
                 episode, features = self.episodes[t.episode], self.features[t.episode]
-                views = TargetViews(episode, t.source, targets, self.cameras, features, cache)
+                views = TargetViews(episode, t.source, targets, self.cameras, features, self._memory)
                 for name in views.names:
                     if features is not None and (t.source, name) not in features:
                         features[t.source, name]  # says what is missing, before hours of training

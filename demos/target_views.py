@@ -10,6 +10,7 @@ from typing import TypeVar, overload
 
 from demos.features import Features, View, load_features
 from demos.field_views import field_view_numbers, read_field_view
+from demos.memory import Memory
 from demos.store import Episode
 from manifield.errors import InputError
 from perception.field.views import TargetView
@@ -39,7 +40,7 @@ class TargetViews(Sequence[TargetView]):
     Args:
         cameras: the agent's.
         features: of the episode; a picture that they do not cover comes without.
-        keep: whether what has been decoded stays in memory (128 x 128: 0.1 MB a picture, and its features).
+        memory: for what has been decoded (128 x 128: 0.1 MB a picture, and its features); None keeps nothing.
 
     Raises:
         InputError: there is none.
@@ -52,7 +53,7 @@ class TargetViews(Sequence[TargetView]):
         targets: FieldTargets,
         cameras: Sequence[str],
         features: Features | None,
-        keep: bool,
+        memory: Memory | None = None,
     ) -> None:
         self._episode, self.frame, self._features = episode, frame, features
         numbers = field_view_numbers(episode.path, frame)
@@ -64,7 +65,7 @@ class TargetViews(Sequence[TargetView]):
                 f"{episode.path} frame {frame}: no field views to learn from; record them with "
                 "`manifield collect field_views.count=20`, or learn from the cameras, field.cameras=true"
             )
-        self._kept: dict[int, TargetView] | None = {} if keep else None
+        self._memory, self._kept = memory, dict[int, TargetView]()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -77,7 +78,7 @@ class TargetViews(Sequence[TargetView]):
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
         index = range(len(self))[index]
-        if self._kept is not None and index in self._kept:
+        if index in self._kept:
             return self._kept[index]
         name = self.names[index]
         if isinstance(name, int):
@@ -89,7 +90,7 @@ class TargetViews(Sequence[TargetView]):
         title = f"{self._episode.path} frame {self.frame}, {f'field view {name}' if isinstance(name, int) else name}"
         view = TargetView(picture, feature, title)
         view.check(self._features.channels if self._features is not None and known else 0)
-        if self._kept is not None:
+        if self._memory is not None and self._memory.admits(view):
             self._kept[index] = view
         return view
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
@@ -45,3 +46,11 @@ def moved(value: T, device: torch.device | str) -> T:
     elif isinstance(value, Mapping):
         found = {key: moved(part, device) for key, part in value.items()}
     return found
+
+
+def peak_memory(device: torch.device | str = "cpu") -> float:
+    """The most memory that this process has had so far, GiB: on a GPU that of its tensors there, else its resident
+    memory."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux tells it in KiB

@@ -52,7 +52,7 @@ def test_the_renderings_are_the_fields(run, view_data):
     episode = open_episode(find_episodes(view_data)[0])
     observation = episode.observation(0)
     sample = make_sample(observation, 1.0, renderer.agent.sight, episode.descriptions)
-    views = TargetViews(episode, 0, FieldTargets(None, "all"), ["front"], None, keep=False)
+    views = TargetViews(episode, 0, FieldTargets(None, "all"), ["front"], None)
     scene = renderer.look(sample, episode.descriptions[0])
     whole = judge(renderer, scene, sample, views, 1)
     rendering.RAYS_AT_ONCE, before = 50, rendering.RAYS_AT_ONCE

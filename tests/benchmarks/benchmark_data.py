@@ -20,6 +20,7 @@ from agents.config import AgentConfig
 from agents.sampling import Sampler
 from demos import collect
 from demos.dataset import KeyframeDataset
+from demos.memory import GIB, Memory
 from demos.store import find_episodes, open_episode
 from demos.transitions import Conventions
 from manifield.configuration import compose
@@ -52,9 +53,9 @@ def measure(data: Path) -> None:
         assert isinstance(settings, dict)
         agent, augmentation = AgentConfig.from_mapping(settings["agent"]), settings["augmentation"]
         begin = time.process_time()
-        dataset = KeyframeDataset.open(data, agent, Conventions(horizon=agent.horizon), cache=False)
+        dataset = KeyframeDataset.open(data, agent, Conventions(horizon=agent.horizon))
         opened = time.process_time() - begin
-        kept = KeyframeDataset.open(data, agent, Conventions(horizon=agent.horizon), cache=True)
+        kept = KeyframeDataset.open(data, agent, Conventions(horizon=agent.horizon), Memory(8 * GIB))
         for number in range(len(kept)):
             kept[number]
         rates = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from demos.memory import Memory
 from demos.features import cache_file, picture_file, picture_hash, save_features
 from demos.field_views import read_field_views, write_field_views
 from demos.store import Episode, open_episode
@@ -53,7 +54,7 @@ def synthetic_episode(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("count", "chosen"), [(None, range(7)), (9, range(7)), (3, [0, 2, 4]), (1, [0])])
 def test_k_of_n_views_are_themselves(episode, count, chosen):
     """Regression (defect 4): the pictures were thinned out, their cameras were not."""
-    views = TargetViews(episode, 0, FieldTargets(count), ["front"], None, keep=False)
+    views = TargetViews(episode, 0, FieldTargets(count), ["front"], None)
     every = read_field_views(episode.path, 0)
     assert views.names == list(chosen)
     for view, number in zip(views, chosen, strict=True):
@@ -64,20 +65,20 @@ def test_k_of_n_views_are_themselves(episode, count, chosen):
 
 def test_which_cameras_join(episode):
     names = {
-        kind: TargetViews(episode, 0, FieldTargets(1, kind), ["wrist"], None, False).names
+        kind: TargetViews(episode, 0, FieldTargets(1, kind), ["wrist"], None).names
         for kind in ("none", "agent", "other", "all")
     }
     assert names == {"none": [0], "agent": ["wrist", 0], "other": ["front", 0], "all": ["front", "wrist", 0]}
     with pytest.raises(InputError, match="frame 1: no field views to learn from"):
-        TargetViews(episode, 1, FieldTargets(), ["wrist"], None, False)
-    alone = TargetViews(episode, 1, FieldTargets(None, "agent"), ["wrist"], None, False)
+        TargetViews(episode, 1, FieldTargets(), ["wrist"], None)
+    alone = TargetViews(episode, 1, FieldTargets(None, "agent"), ["wrist"], None)
     np.testing.assert_array_equal(alone[0].picture.rgb, made_up(22).rgb)
 
 
 def test_decoded_once_if_kept(episode):
-    kept = TargetViews(episode, 0, FieldTargets(), [], None, keep=True)
+    kept = TargetViews(episode, 0, FieldTargets(), [], None, Memory(10**9))
     assert kept[2] is kept[2] and kept[-1] is kept[6] and kept[1:3][0] is kept[1]
-    assert TargetViews(episode, 0, FieldTargets(), [], None, keep=False)[2] is not kept[2]
+    assert TargetViews(episode, 0, FieldTargets(), [], None)[2] is not kept[2]
 
 
 def with_features(episode: Episode, cache: Path, views, channels: int = 4) -> None:
@@ -90,7 +91,7 @@ def with_features(episode: Episode, cache: Path, views, channels: int = 4) -> No
 def test_features_come_with_their_view(episode, tmp_path):
     with_features(episode, tmp_path / "cache", range(7))
     targets = FieldTargets(3, "none", tmp_path / "cache", "someone")
-    views = TargetViews(episode, 0, targets, [], open_features(episode, targets), keep=False)
+    views = TargetViews(episode, 0, targets, [], open_features(episode, targets))
     assert [view.feature[0, 0, 0] for view in views] == [0, 2, 4]
 
 
@@ -108,7 +109,7 @@ def test_features_that_do_not_fit_are_one_line(episode, tmp_path):
 def test_a_damaged_view_is_one_line(episode):
     (episode.path / "nerf_data" / "0" / "poses" / "3.txt").unlink()
     with pytest.raises(InputError, match=r"3\.txt: missing"):
-        TargetViews(episode, 0, FieldTargets(), [], None, False)[3]
+        TargetViews(episode, 0, FieldTargets(), [], None)[3]
 
 
 def test_evenly():
