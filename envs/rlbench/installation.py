@@ -20,7 +20,7 @@ from manifield.errors import InputError
 ROOT = "COPPELIASIM_ROOT"
 COPPELIASIM = "CoppeliaSim_Edu_V4_1_0_Ubuntu20_04.tar.xz from https://downloads.coppeliarobotics.com/V4_1_0"
 REQUIREMENTS = "docker/requirements-rlbench.txt"  # PyRep and RLBench by commit, and why not otherwise
-INSTALL = f"pip install -e '.[rlbench]' && pip install --no-deps --no-build-isolation -r {REQUIREMENTS}"
+INSTALL = f"pip install -e '.[rlbench]' && pip install --no-deps -r {REQUIREMENTS}"
 OLDEST_PYREP = (4, 1, 0, 2)
 # Imported by RLBench and PyRep: the first is what the package is called where it is installed from.
 LIBRARIES = {"cffi": "cffi", "pyquaternion": "pyquaternion", "natsort": "natsort", "gymnasium": "gymnasium"}
