@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from agents.report.summary import align, interval, percent
-from agents.statistics import wilson_interval
+from agents.report.summary import align
+from agents.results import spread, spread_table, to_csv
 from demos.features import cache_folder
 from manifield.command import perform, quoted
 from manifield.configuration import compose, show
@@ -44,26 +43,12 @@ def run(config: DictConfig) -> None:
             print(f"[{number + 1}/{len(jobs)}] {quoted(verb, its)}", flush=True)
             perform(verb, its)
         results[name].append(json.loads((folder / "evaluation" / "ablation" / "results.json").read_text())["tasks"])
-    table = align(rows(results))
+    rows = spread(results)
+    table = align(spread_table(rows))
     runs.mkdir(parents=True, exist_ok=True)
     write_whole(runs / TABLE, table + "\n")
-    print(f"{table}\nalso in {runs / TABLE}")
-
-
-def rows(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
-    """A header, and of each variant a row a task and one over all: solved of all seeds' episodes, the 95 % interval of
-    that share, the mean over seeds and their standard deviation. results: by variant, of each seed the tasks'."""
-    found = [["variant", "solved", "95 % interval", "mean", "std"]]
-    for name, seeds in results.items():
-        tasks = list(seeds[0])
-        for task in [*tasks, "all"] if len(tasks) > 1 else tasks:
-            chosen = [list(one.values()) if task == "all" else [one[task]] for one in seeds]
-            rates = [float(np.mean([t["successes"] / t["episodes"] for t in one])) for one in chosen]
-            solved, played = (sum(t[key] for one in chosen for t in one) for key in ("successes", "episodes"))
-            spread = f"{100 * np.std(rates, ddof=1):.1f}" if len(rates) > 1 else "–"
-            between = interval(wilson_interval(solved, played))
-            found.append([f"{name}, {task}", f"{solved}/{played}", between, percent(float(np.mean(rates))), spread])
-    return found
+    write_whole(runs / "table.csv", to_csv(rows))
+    print(f"{table}\nalso in {runs / TABLE} and table.csv")
 
 
 def _words(keys: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from agents.agent import Agent
+from agents.failures import Reference, failure
 from agents.report.pictures import film_strip, png_bytes, upscale
 from agents.snapshots import q_picture
 from demos.store import find_episodes, open_episode
@@ -50,7 +51,8 @@ class Player:
             self._environments[task] = make_environment(settings["env"], task)
         env = self._environments[task]
         seed = episode_seed(settings["split"], settings["seed"], task, index)
-        variation = episode_variation(settings["split"], settings["seed"], task, index, env.variation_count())
+        among = (settings["variations"] or {}).get(task) or range(env.variation_count())
+        variation = among[episode_variation(settings["split"], settings["seed"], task, index, len(among))]
         rng = np.random.default_rng([seed, 1])  # not the scene's own stream
         if settings["scenes"] is None:
             start = env.reset(seed, variation)
@@ -63,6 +65,12 @@ class Player:
         captions: list[str] = []
         seconds: list[float] = []
         expert = env.expert() if policy == "expert" else None
+        reference = Reference(env) if policy != "expert" else None
+
+        def watched(action: Action) -> Action:
+            if reference is not None:
+                reference.compare(action)
+            return action
 
         def act(observation: Observation, number: int) -> Action | None:
             if stopping():
@@ -73,13 +81,13 @@ class Player:
                 except NoExpert:
                     return None
             if self._agent is None:
-                return _random_action(rng)
+                return watched(_random_action(rng))
             begin = time.perf_counter()
             action, prediction = self._agent.act(observation, instruction, number)
             seconds.append(time.perf_counter() - begin)
             frames.append(q_picture(next(iter(observation.cameras.values())), action, prediction))
             captions.append(f"{number + 1}: {'open' if action.gripper_open else 'closed'}")
-            return action
+            return watched(action)
 
         seen = [start.observation]
         played = rollout(env, start, act, settings["max_actions"], seen.append if settings["keep"] else None)
@@ -92,9 +100,7 @@ class Player:
             captions.append("success" if played.success else played.failure or "not solved")
             strip = f"strips/{task}_{index}.png"
             (self.out / strip).write_bytes(png_bytes(film_strip(frames, captions)))
-        failure = None
-        if not played.success:
-            failure = "wrong object" if right is False else played.failure or "not solved in time"
+        departure = None if reference is None else reference.departure
         episode = {
             "task": task,
             "index": index,
@@ -103,10 +109,12 @@ class Player:
             "instruction": instruction,
             "success": played.success,
             "steps": len(played.actions),
-            "failure": failure,
+            "failure": failure(played, right, departure, settings["max_actions"]),
+            "departure": None if departure is None else departure.to_mapping(),
             "first_choice_correct": right,
             "choices": None if choices is None else len(choices.candidates),
             "seconds_per_action": round(float(np.mean(seconds)), 3) if seconds else None,
+            "action_seconds": [round(second, 3) for second in seconds],
             "strip": strip,
         }
         if settings["keep"]:

@@ -18,6 +18,7 @@ from demos.viewpoints import FieldViewPlan
 from demos.writer import episode_directory, remove_unfinished, write_episode
 from envs.interface import Environment
 from envs.make import make_environment
+from envs.seeds import choose_variations
 from manifield.errors import InputError, choose, distinct, within
 from manifield.files import only_writer
 from manifield.progress import Progress
@@ -106,20 +107,8 @@ def _check_worlds(settings: dict[str, Any], tasks: list[str], plan: FieldViewPla
                     f"field_views.count={plan.count}: {type(environment).__name__} has no pictures but its cameras'; "
                     "give field_views.count=0"
                 )
-        value = given.get(task) if isinstance(given, Mapping) else given
-        chosen[task] = None if value in (None, "all") else _variations(task, value, count)
+        chosen[task] = choose_variations(given, task, count)
     return chosen
-
-
-def _variations(task: str, value: Any, count: int) -> list[int]:
-    numbers = value if isinstance(value, list) else [value]
-    if not numbers or any(type(number) is not int or not 0 <= number < count for number in numbers):
-        raise InputError(
-            f"variations={value}: {task} has variations 0 to {count - 1}; give some of them, or null for all"
-        )
-    if len(set(numbers)) < len(numbers):
-        raise InputError(f"variations={value}: give each once")
-    return sorted(numbers)
 
 
 class Recorder:

@@ -6,11 +6,13 @@ collecting (`train`) or developing (`dev`), whatever base seeds are used.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 
-from manifield.errors import choose
+from manifield.errors import InputError, choose
 
 SPLITS = ("train", "dev", "test")
 
@@ -35,3 +37,25 @@ def random_state(seed: int) -> tuple[str, np.ndarray, int, int, float]:
     generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(int(seed))))
     name, keys, position, has_gauss, cached = generator.get_state()
     return str(name), np.array(keys, np.uint32), int(position), int(has_gauss), float(cached)
+
+
+def choose_variations(given: Any, task: str, count: int) -> list[int] | None:
+    """Those of a task's `count` variations that a config means, None for all.
+
+    Args:
+        given: numbers for every task (or one), or by task; null or "all" for all.
+
+    Raises:
+        InputError: names the task and what it has.
+    """
+    value = given.get(task) if isinstance(given, Mapping) else given
+    if value in (None, "all"):
+        return None
+    numbers = value if isinstance(value, list) else [value]
+    if not numbers or any(type(number) is not int or not 0 <= number < count for number in numbers):
+        raise InputError(
+            f"variations={value}: {task} has variations 0 to {count - 1}; give some of them, or null for all"
+        )
+    if len(set(numbers)) < len(numbers):
+        raise InputError(f"variations={value}: give each once")
+    return sorted(numbers)

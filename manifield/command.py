@@ -40,7 +40,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("collect, train, evaluate and report in a row, for two cores", "agents.demo:run"),
 }
 
-FLAGS = ("--help", "--print-config", "--traceback", "--version")
+FLAGS = ("--help", "--multirun", "--print-config", "--traceback", "--version")
 OWN_PACKAGES = ("agents", "envs", "perception", "demos", "configs", "manifield")
 
 # What the machine or its user must mend, as opposed to a bug: these lose their traceback.
@@ -116,18 +116,30 @@ def _run(words: list[str]) -> int:
 
         print(OmegaConf.to_yaml(compose(verb, keys)), end="")
         return 0
-    return perform(verb, keys)
+    if "--multirun" in flags:
+        from manifield.sweep import sweep
+
+        sweep(verb, keys)
+        return 0
+    result = perform(verb, keys)
+    return result if isinstance(result, int) else 0
 
 
-def perform(verb: str, words: Sequence[str]) -> int:
-    """Do what a command line asks for, and add it to the commands that made the run; returns the exit code."""
+def perform(verb: str, words: Sequence[str]) -> Any:
+    """Do what a command line asks for, and add it to the commands that made the run; returns what the verb returns, a
+    whole number being an exit code."""
     from manifield.configuration import compose
 
     config = compose(verb, words)
     result = load(VERBS[verb][1])(config)
-    if config.get("run"):
+    if config.get("run") and is_first_process():
         remember(Path(config.run), quoted(verb, words))
-    return result if isinstance(result, int) else 0
+    return result
+
+
+def is_first_process() -> bool:
+    """Whether no other process of a job that torchrun or srun started comes before this one."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def quoted(verb: str, words: Sequence[str]) -> str:
@@ -202,6 +214,7 @@ examples:
 
 flags:
   --help          this text, or a verb's
+  --multirun      do it for every combination of values: train --multirun learning_rate=0.001,0.002 seed=0,1
   --version       the version
   --print-config  show the config that the words make, and stop
   --traceback     show where an error arose (or set MANIFIELD_TRACEBACK=1)

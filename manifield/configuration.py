@@ -91,7 +91,7 @@ def compose_recipe(verb: str, words: Sequence[str], folder: Path = CONFIGS) -> t
     """
     if not (folder / f"{verb}.yaml").is_file():
         raise InputError(f"there is no config for {verb}: expected {folder / verb}.yaml")
-    pairs = [_split(verb, word) for word in _name_bare_word(folder / f"{verb}.yaml", words)]
+    pairs = [split_word(verb, word) for word in _name_bare_word(folder / f"{verb}.yaml", words)]
     chosen: dict[str, str] = {}
     while True:
         recipe = _load(verb, [f"{group}={choice}" for group, choice in chosen.items()], folder)
@@ -142,7 +142,12 @@ def _name_bare_word(file: Path, words: Sequence[str]) -> list[str]:
     return [f"{key}={given}", *(word for word in words if "=" in word)]
 
 
-def _split(verb: str, word: str) -> tuple[str, str]:
+def split_word(verb: str, word: str) -> tuple[str, str]:
+    """Key and text of a word.
+
+    Raises:
+        InputError: it has another form.
+    """
     key, equals, text = word.partition("=")
     if key.startswith("--") and equals:
         raise InputError(f"keys are given without dashes: {key.lstrip('-')}={text}")

@@ -10,12 +10,17 @@ import zlib
 
 BLUE, GREEN, VERMILLION, ORANGE = "#0072b2", "#009e73", "#d55e00", "#e69f00"
 PURPLE, SKY, YELLOW, GREY, PALE = "#cc79a7", "#56b4e9", "#f0e442", "#6b7280", "#a3abb6"
+INDIGO, BROWN, OLIVE, MINT = "#1010e8", "#882828", "#a0a058", "#70e888"  # as far from all of those as can be
 
 POLICIES = {"trained": BLUE, "expert": GREEN, "untrained": GREY, "random": PALE}
 OUTCOMES = {
     "solved": BLUE,
     "wrong object": VERMILLION,
-    "not solved in time": ORANGE,
+    "imprecise": ORANGE,
+    "elsewhere": BROWN,
+    "rotation": MINT,
+    "gripper": INDIGO,
+    "time out": OLIVE,
     "in collision": PURPLE,
     "no path": SKY,
     "unreachable": YELLOW,

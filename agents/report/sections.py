@@ -22,6 +22,12 @@ FIRST_CHOICE = (
 # What the reasons of failure mean; those of an action end the episode, which is how RLBench evaluates too.
 REASONS = {
     "wrong object": "the first key-frame went to something else than the instruction names",
+    "elsewhere": "a key-frame lay more than 8 cm from where the expert would have gone: another place, or another step",
+    "imprecise": "a key-frame lay 2 to 8 cm from the expert's",
+    "rotation": "a key-frame was turned by more than 15° from the expert's",
+    "gripper": "the gripper was to open or close where the expert would not",
+    "time out": "the key-frames that an episode may have were used up",
+    "gave up": "the policy knew no further action",
     "not solved in time": "the key-frames that an episode may have were used up",
     "in collision": "the arm would hit something at the goal",
     "no path": "no way to the goal without a collision was found",

@@ -1,5 +1,6 @@
 """The measuring itself is measured: an expert scores, chance does not, and the number of workers changes nothing."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -33,15 +34,46 @@ def episodes(run: Path, name: str) -> dict:
 
 
 def timeless(episode: dict) -> dict:
-    return {k: v for k, v in episode.items() if k != "seconds_per_action"}
+    return {k: v for k, v in episode.items() if k not in ("seconds_per_action", "action_seconds")}
 
 
 def test_expert_scores_chance_does_not_and_workers_do_not_matter(trained):
     assert evaluate(trained, "policy=expert", "max_actions=6", "workers=1")["mean_success"] == 1.0
-    one = evaluate(trained, "policy=random", "name=one", "workers=1")
-    two = evaluate(trained, "name=two", "policy=random", "workers=2")
-    assert one["mean_success"] == 0 and one["tasks"] == two["tasks"]
-    assert episodes(trained, "one") == episodes(trained, "two")
+    assert evaluate(trained, "policy=random", "workers=1")["mean_success"] == 0
+    evaluate(trained, "name=one", "workers=1")
+    evaluate(trained, "name=two", "workers=2")
+    one, two = ({job: timeless(e) for job, e in episodes(trained, name).items()} for name in ("one", "two"))
+    assert one == two and len(one) == 4
+
+
+def test_expert_and_chance_need_no_agent(tmp_path):
+    words = ["tasks=[push_buttons]", "env.cameras=[front]", "env.image_size=32", "workers=1"]
+    assert evaluate(tmp_path / "none", "policy=expert", "max_actions=6", *words)["mean_success"] == 1.0
+    assert evaluate(tmp_path / "none", "policy=random", *words)["mean_success"] == 0.0
+    with pytest.raises(InputError, match="no agent in .*none' whose tasks policy=expert could play: give tasks="):
+        evaluate(tmp_path / "none", "policy=expert")
+
+
+def test_seeds_checkpoints_and_variations_are_told_together(train_config, tmp_path, capsys):
+    training.run(train_config("steps=2", "checkpoint_every=1", "tasks=[push_buttons]"))
+    words = ["episodes=2", "split=dev", "max_actions=1", "seeds=[0,4]", "checkpoints=all", "variations=[7]"]
+    evaluation.run(compose("evaluate", [f"run={tmp_path / 'run'}", *words, "workers=1"]))
+    folder = tmp_path / "run/evaluation"
+    names = [f"trained_dev_{seed}_variations_step_00000{step}" for seed in (0, 4) for step in (1, 2)]
+    assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == names
+    played = [e for name in names for e in episodes(tmp_path / "run", name).values()]
+    assert {e["variation"] for e in played} == {7} and len({e["seed"] for e in played}) == 4
+    assert all(e["failure"] and len(e["action_seconds"]) == e["steps"] == 1 for e in played)
+    assert (folder / names[0] / "results.csv").read_text().startswith("task,episodes,successes,success,low,high")
+    rows = list(csv.DictReader((folder / "trained_all.csv").open()))
+    assert [(r["variant"], r["seeds"], r["episodes"]) for r in rows] == [
+        (f"step_00000{step}", "2", "4") for step in (1, 2)
+    ]
+    assert "2 seeds of scenes" in capsys.readouterr().out
+    with pytest.raises(InputError, match="another variations"):
+        evaluation.run(compose("evaluate", [f"run={tmp_path / 'run'}", *words[:-1], "variations=[8]", "workers=1"]))
+    with pytest.raises(InputError, match="variations=.99.: push_buttons has variations 0 to 49"):
+        evaluation.run(compose("evaluate", [f"run={tmp_path / 'run'}", "variations=[99]"]))
 
 
 def test_an_interrupted_evaluation_goes_on_with_what_is_missing(trained):

@@ -57,6 +57,15 @@ def test_two_processes_learn_what_one_does_and_go_on_after_a_kill(train_config, 
     assert column(tmp_path / "killed", "loss") == column(tmp_path / "whole", "loss")
     a, b = (load_file(find_checkpoint(tmp_path / n) / "model.safetensors") for n in ("whole", "killed"))
     assert all(torch.equal(a[k], b[k]) for k in a)
+    # With every process holding a part of the network: from the same checkpoint to the same next one, which is whole.
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    shutil.rmtree(tmp_path / "parts/checkpoints/step_000012")
+    parts = start(train_config(*both, "strategy=fsdp", f"run={tmp_path / 'parts'}"), tmp_path / "c")
+    assert parts.wait(timeout=200) == 0, parts.stderr.read()
+    assert column(tmp_path / "parts", "loss")[-1] == pytest.approx(column(tmp_path / "whole", "loss")[-1], rel=1e-5)
+    for name in ("model.safetensors", "training.safetensors"):
+        a, b = (load_file(find_checkpoint(tmp_path / n) / name) for n in ("whole", "parts"))
+        assert a.keys() == b.keys() and all(torch.allclose(a[k], b[k], rtol=1e-3, atol=1e-5) for k in a)
     training.run(train_config("steps=12", "batch=4", f"run={tmp_path / 'one'}"))
     # The same samples, moved alike; the crops' jitter and the phrasings differ.
     one, two = (np.array(column(tmp_path / n, "loss")) for n in ("one", "whole"))

@@ -13,22 +13,30 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from agents import trainer, training
-from agents.checkpoint import find_checkpoint, latest_checkpoint
+from agents import checkpoint, trainer, training
+from agents.checkpoint import choose_checkpoints, find_checkpoint, latest_checkpoint, load_policy
 from agents.config import AgentConfig
+from agents.measures import HELD_BACK
 from agents.optimisers import Average, learning_rate
 from agents.policy import Policy
 from agents.sampling import Sampler
 from demos.dataset import KeyframeDataset
 from demos.transitions import Conventions
+from manifield.command import explain
 from manifield.errors import InputError
 
 
 def losses(run: Path) -> list[str]:
     with (run / "metrics.csv").open() as file:
         return [row["loss"] for row in csv.DictReader(file)]
+
+
+def column(run: Path, name: str) -> list[float]:
+    with (run / "metrics.csv").open() as file:
+        return [float(row[name]) for row in csv.DictReader(file)]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -80,9 +88,7 @@ def test_an_average_forgets_where_it_began():
     for step in range(200):
         module.weight.data.fill_(1.0)
         average.update(step)
-    average.swap()
-    assert module.weight.item() == pytest.approx(1.0, abs=1e-4)
-    average.swap()
+    assert average.weights["weight"].item() == pytest.approx(1.0, abs=1e-4)
     assert module.weight.item() == 1.0
 
 
@@ -165,19 +171,51 @@ def test_a_run_without_a_checkpoint_says_that_it_starts_over(train_config, tmp_p
     assert "starting at step 0" in capsys.readouterr().out
 
 
-def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(train_config, tmp_path, monkeypatch):
-    step = training.Trainer.step
+@pytest.mark.parametrize(
+    ("poison", "message"),
+    [
+        (lambda x: x * float("nan"), r"loss is not finite at step 4 \(samples .* frame .*the last checkpoint is kept"),
+        # Finite going forward, infinite going back: a checkpoint right after this update would be spoiled.
+        (lambda x: x + (x - x.detach()).abs().sqrt(), r"gradient is not finite at step 4 \(one of samples .* frame"),
+    ],
+)
+def test_nonsense_stops_before_it_reaches_the_weights(train_config, tmp_path, monkeypatch, poison, message):
+    losses_of, calls = trainer.policy_losses, []
 
-    def poisoned(self, samples, at):
-        found, prediction, targets = step(self, samples, at)
-        if at == 3:
-            found["loss"] = torch.tensor(float("nan"))
-        return found, prediction, targets
+    def poisoned(*arguments):
+        found = losses_of(*arguments)
+        calls.append(None)
+        return found | ({"gripper": poison(found["gripper"])} if len(calls) == 4 else {})
 
-    monkeypatch.setattr(training.Trainer, "step", poisoned)
-    with pytest.raises(InputError, match="not finite at step 4.*frame"):
-        training.run(train_config("steps=6", "checkpoint_every=2"))
-    assert latest_checkpoint(tmp_path / "run").name == "step_000002"
+    monkeypatch.setattr(trainer, "policy_losses", poisoned)
+    with pytest.raises(InputError, match=message):
+        training.run(train_config("steps=6", "checkpoint_every=1"))
+    assert latest_checkpoint(tmp_path / "run").name == "step_000003"
+    monkeypatch.undo()
+    training.run(train_config("steps=6", "checkpoint_every=1"))  # goes on from it
+    assert latest_checkpoint(tmp_path / "run").name == "step_000006"
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(train_config, tmp_path, monkeypatch, capsys):
+    """safetensors says why only in its text; the half checkpoint goes away, the one before stays."""
+    save, calls = checkpoint.save_file, []
+
+    def full(tensors, path):
+        calls.append(path)
+        if len(calls) > 2:  # the second checkpoint's
+            Path(path).write_bytes(b"half")
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        save(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError) as raised:
+        training.run(train_config("steps=4", "checkpoint_every=2"))
+    assert explain(raised.value).startswith(f"the disk is full: {tmp_path / 'run/checkpoints'}")
+    assert [p.name for p in (tmp_path / "run/checkpoints").iterdir()] == ["step_000002"]
+    monkeypatch.undo()
+    training.run(train_config("steps=4", "checkpoint_every=2"))
+    training.run(train_config("steps=4", f"run={tmp_path / 'whole'}"))
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
 
 
 def test_goal_outside_the_box_is_named(train_config):
@@ -264,9 +302,77 @@ def test_sampling_is_balanced_and_needs_no_memory_of_earlier_steps(train_config,
     assert late == [s.name for s in Sampler(dataset, 0, 2, 3.0).draw(7, settings["augmentation"], agent)]
 
 
-def test_weights_and_biases_offline(train_config, tmp_path):
-    training.run(train_config("steps=1", "wandb=offline"))
-    assert list((tmp_path / "run/wandb").glob("offline-run-*/*.wandb"))
+def test_what_is_held_back_is_measured_and_the_best_is_kept(field_config, tmp_path, stop_and_go_on):
+    words = ["steps=6", "checkpoint_every=1", "hold_back=[1]", "keep=1", "keep_every=2", "best=val_loss"]
+    training.run(field_config({}, *words, "pictures_every=4", f"run={tmp_path / 'watched'}"))
+    stop_and_go_on(field_config({}, *words, f"run={tmp_path / 'stopped'}"), 4)
+    training.run(field_config({}, "steps=6", "select=[0]", f"run={tmp_path / 'plain'}"))
+    run = tmp_path / "watched"
+    assert losses(run) == losses(tmp_path / "plain") == losses(tmp_path / "stopped")  # to watch changes nothing
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    measured = {"loss", "val_loss_rotation", "val_loss_recon", *HELD_BACK, "gradient_norm", "memory_gib"}
+    assert measured | {"train_rotation", "train_translation_cm", "samples_per_second"} <= rows[0].keys()
+    assert all(float(row[name]) >= 0 for row in rows for name in measured)
+    assert column(run, "val_loss") == column(tmp_path / "stopped", "val_loss")
+    best = min(range(6), key=column(run, "val_loss").__getitem__) + 1
+    for folder in (run, tmp_path / "stopped"):
+        kept = {int(p.name.removeprefix("step_")) for p in (folder / "checkpoints").iterdir()}
+        assert kept == {2, 4, 6, best}
+    meta = json.loads((choose_checkpoints(run, "best")[0] / "agent.json").read_text())
+    assert meta["step"] == best and round(meta["metrics"]["val_loss"], 6) == min(column(run, "val_loss"))
+    pictures = sorted(str(p.relative_to(run / "pictures")) for p in (run / "pictures").rglob("*.png"))
+    assert pictures == [
+        f"{task}_{what}/step_00000{step}.png"
+        for task in ("open_drawer", "push_buttons")
+        for what in ("field", "q")
+        for step in (4, 6)
+    ]
+
+
+def test_measures_of_what_is_not_held_back_are_refused(train_config):
+    with pytest.raises(InputError, match=r"best=val_loss is measured on episodes .*: give hold_back="):
+        training.run(train_config("best=val_loss"))
+    with pytest.raises(InputError, match="unknown measure of best 'val_los': did you mean val_loss"):
+        training.run(train_config("best=val_los", "hold_back=1"))
+    with pytest.raises(InputError, match="has no episode 7, only 0 to 1"):
+        training.run(train_config("hold_back=[7]"))
+    with pytest.raises(InputError, match="keep_every=0: give a number from 1"):
+        training.run(train_config("keep_every=0"))
+
+
+def test_a_checkpoint_says_how_its_inputs_are_scaled(train_config, tmp_path):
+    training.run(train_config("steps=1"))
+    file = find_checkpoint(tmp_path / "run") / "agent.json"
+    meta = json.loads(file.read_text())
+    for key in ("agent", "normalisation", "language_identity", "features", "cameras", "config", "metrics", "versions"):
+        assert key in meta
+    file.write_text(json.dumps(meta | {"normalisation": {"colour": 255.0}}))
+    with pytest.raises(InputError, match=r"scaled by .*255.*use the version that trained it"):
+        load_policy(file.parent)
+
+
+def test_only_networks_of_fixed_shape_are_compiled(train_config, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    training.run(train_config("steps=1", "compile=true"))
+    assert compiled == ["UNet", "TokenMixer", "LightDecoder", "UNet", "LightDecoder"]
+
+
+def test_deterministic_is_a_switch(train_config, tmp_path):
+    for value in (False, True):  # ends as the other tests expect it
+        training.run(train_config("steps=1", f"deterministic={str(value).lower()}", f"run={tmp_path / str(value)}"))
+        assert torch.are_deterministic_algorithms_enabled() is value
+        assert torch.backends.cudnn.benchmark is not value
+
+
+def test_weights_and_biases_offline_goes_on_as_the_same_run(train_config, tmp_path, stop_and_go_on):
+    stop_and_go_on(train_config("steps=2", "checkpoint_every=1", "pictures_every=1", "wandb=offline"), 1)
+    name = (tmp_path / "run/wandb.id").read_text().strip()
+    files = list((tmp_path / "run/wandb").glob("offline-run-*/*.wandb"))
+    assert len(files) == 2 and all(name in file.name for file in files)
+    images = {p.name for p in (tmp_path / "run/wandb").rglob("*.png")}
+    assert any("push_buttons_q" in image for image in images)
 
 
 def test_weights_and_biases_mode_is_checked(train_config):
