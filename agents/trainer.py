@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from agents.ahead import ahead
 from agents.batching import Batcher
 from agents.checkpoint import load_training, save_checkpoint, training_state
 from agents.keeping import Keeping
@@ -116,8 +117,9 @@ class Trainer:
             if tracker is not None:
                 stopping = stack.enter_context(stop_politely("this step"))
                 progress = stack.enter_context(Progress("train", c.steps, "steps", first))
-            for step in range(first, c.steps):
-                samples = self.sampler.draw(step, augmentation, agent, self.places)
+            steps = range(first, c.steps)
+            batches = ahead(lambda n: self.sampler.draw(n, augmentation, agent, self.places), steps, c.loaders)
+            for step, samples in zip(steps, stack.enter_context(closing(batches)), strict=True):
                 losses, prediction, targets = self.step(samples, step)
                 done, stop = step + 1, anyone(stopping(), self.fabric)
                 last, measured = done == c.steps, {}

@@ -56,7 +56,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     choose(config.wandb, WANDB_MODES, "wandb mode")
     within(config, steps=(1, 10**9), batch=(1, 10**5), threads=(1, 1024), seed=(0, 2**31), keep=(1, 10**6))
     within(config, log_every=(1, 10**9), checkpoint_every=(1, 10**9), learning_rate=(0, 10), warmup=(0, 10**9))
-    within(config, first_keyframe_weight=(1e-3, 1e3), cache=(0, 10**6), nodes=(1, 10**5))
+    within(config, first_keyframe_weight=(1e-3, 1e3), cache=(0, 10**6), loaders=(0, 256), nodes=(1, 10**5))
     if settings["tasks"] is not None:
         settings["tasks"] = [settings["tasks"]] if isinstance(settings["tasks"], str) else settings["tasks"]
         distinct(settings["tasks"], "tasks")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,15 @@ class Memory:
 
     limit: int
     used: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def admits(self, thing: Any) -> bool:
         """Whether there is room for the arrays of a thing; if so, it is taken."""
         size = size_of(thing)
-        if self.used + size > self.limit:
-            return False
-        self.used += size
+        with self._lock:
+            if self.used + size > self.limit:
+                return False
+            self.used += size
         return True
 
 

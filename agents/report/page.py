@@ -16,7 +16,7 @@ from agents.report.markup import words
 from agents.report.run_folder import Evaluation, RunFolder, read_run
 from agents.report.strips import strips_section
 from agents.report.summary import evaluate_command, interval, mean_choice, not_evaluated, percent, summary_table
-from agents.report.views import views_section
+from agents.report.views import training_section, views_section
 from manifield.errors import within
 from manifield.files import write_whole
 from manifield.progress import duration
@@ -52,6 +52,7 @@ def write_report(found: RunFolder | str | Path, strips: int = 4, views: int = 3)
         ("Failures", sections.failures(found)),
         ("Film strips", strips_section(found, strips)),
         ("Training", curves(found)),
+        ("Seen on the way", training_section(found)),
         ("Recorded episodes", sections.offline(found)),
         ("Views never given", views_section(found, views)),
         ("How to repeat it", sections.commands(found)),

@@ -51,6 +51,13 @@ def views_section(run: RunFolder, most: int) -> str:
     return "\n".join(parts)
 
 
+def training_section(run: RunFolder) -> str:
+    """The last of each kind of picture that training drew on its way (`pictures_every`); "" where it drew none."""
+    found = [sorted(folder.glob("step_*.png")) for folder in sorted((run.folder / "pictures").glob("*"))]
+    last = [files[-1] for files in found if files]
+    return "\n".join(strip_figure(file, f"{file.parent.name}, step {int(file.stem[5:])}", {}) for file in last)
+
+
 def view_rows(tasks: Mapping[str, Mapping[str, float | None]]) -> list[list[str]]:
     """Header and a row a task, as texts."""
     rows = [["task", "views", *(title for title, _ in COLUMNS.values())]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from agents.sampling import Sampler
 from demos.dataset import KeyframeDataset
 from demos.memory import Memory
+from demos.store import episode_directory, find_episodes, open_episode, write_episode
 from demos.transitions import Conventions
+from envs.interface import CameraView
 from manifield.errors import InputError
 
 SIGHT = SimpleNamespace(low=(-0.3, -0.5, 0.7), high=(0.7, 0.5, 1.4), cameras=None, spacing=0.02)
@@ -69,3 +72,23 @@ def test_what_is_held_back_is_left_out(dataset, tiny_data):
     assert len(rest) + len(held) == len(dataset)
     with pytest.raises(InputError, match="no episode is left beside episode0, episode1"):
         KeyframeDataset.open(tiny_data, SIGHT, rules, leave_out=[0, 1])
+
+
+def test_episodes_with_other_cameras_or_pictures_are_named(tiny_data, tmp_path):
+    episode = open_episode(find_episodes(tiny_data, "open_drawer")[0])
+    frames = [episode.observation(number) for number in range(len(episode))]
+    mixed = [replace(f, cameras={**f.cameras, "wrist": f.cameras["front"]}) for f in frames]
+    small = CameraView(np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.float32), np.diag([9.0, 9, 1]), np.eye(4))
+    small.intrinsics[:2, 2] = 3.5
+    shrunk = [replace(f, cameras={"front": small}) for f in frames]
+    rules = Conventions(every=None, horizon=10)
+    for name, others, message in (
+        ("mixed", mixed, r"episode1 has the cameras front, wrist, other episodes only front: name the ones to use"),
+        ("shrunk", shrunk, r"episode1 has pictures of \(8, 8\), .*episode0 of \(16, 16\).*: train on one size"),
+    ):
+        for number, content in enumerate((frames, others)):
+            write_episode(episode_directory(tmp_path / name, "open_drawer", number), content, ["open"], 0)
+        with pytest.raises(InputError, match=message):
+            KeyframeDataset.open(tmp_path / name, SIGHT, rules)
+    named = SimpleNamespace(**{**vars(SIGHT), "cameras": ("front",)})
+    assert len(KeyframeDataset.open(tmp_path / "mixed", named, rules)) > 0

@@ -304,7 +304,7 @@ def test_sampling_is_balanced_and_needs_no_memory_of_earlier_steps(train_config,
 
 def test_what_is_held_back_is_measured_and_the_best_is_kept(field_config, tmp_path, stop_and_go_on):
     words = ["steps=6", "checkpoint_every=1", "hold_back=[1]", "keep=1", "keep_every=2", "best=val_loss"]
-    training.run(field_config({}, *words, "pictures_every=4", f"run={tmp_path / 'watched'}"))
+    training.run(field_config({}, *words, "pictures_every=4", "loaders=2", f"run={tmp_path / 'watched'}"))
     stop_and_go_on(field_config({}, *words, f"run={tmp_path / 'stopped'}"), 4)
     training.run(field_config({}, "steps=6", "select=[0]", f"run={tmp_path / 'plain'}"))
     run = tmp_path / "watched"
