@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -11,7 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(draw: Callable[[int], T], steps: range, threads: int) -> Iterator[T]:
+def ahead(draw: Callable[[int], T], steps: range, threads: int) -> Generator[T, None, None]:
     """draw(step) for each step in order; so many threads are at work on the next ones meanwhile (0: none, each is drawn
     when it is asked for). They share what `draw` reads and keeps, nothing is copied.
 

@@ -12,7 +12,6 @@ from agents.tensors import UNKNOWN, Batch, Targets
 from demos.dataset import Sample
 from perception.language import LanguageEncoder
 
-
 NORMALISATION = {"colour": 127.5, "finger": 50.0, "position": 2.0}
 """How inputs are scaled to about [-1, 1]; checkpoints hold it. colour: uint8 / 127.5 - 1. finger: metres · 50 - 1.
 position: (metres - middle of the agent's box) · 2."""

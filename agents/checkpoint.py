@@ -179,9 +179,10 @@ def load_policy(checkpoint: Path, untrained: bool = False) -> tuple[Policy, Lang
     meta = load_meta(checkpoint)
     config = AgentConfig.from_mapping(meta["agent"])
     if meta.get("normalisation", NORMALISATION) != NORMALISATION:
+        version = meta.get("versions", {}).get("manifield", "unknown")
         raise InputError(
-            f"{checkpoint} was trained on inputs scaled by {meta['normalisation']}, this version of manifield scales them "
-            f"by {NORMALISATION}: use the version that trained it, {meta.get('versions', {}).get('manifield', 'unknown')}"
+            f"{checkpoint} was trained on inputs scaled by {meta['normalisation']}, this version of manifield scales "
+            f"by {NORMALISATION}: use the version that trained it, {version}"
         )
     language = make_language_encoder(**config.language)
     if language.identity != meta["language_identity"]:

@@ -80,8 +80,8 @@ def run(config: DictConfig) -> list[dict[str, Any]] | None:
 
 
 def _checkpoints(settings: dict[str, Any]) -> tuple[list[Path], dict[str, Any]]:
-    """What is evaluated, and the newest one's description. Experts and chance play without an agent, too: then it is the
-    run's folder, and the description says how long and on what they play."""
+    """What is evaluated, and the newest one's description. Experts and chance play without an agent, too: then it is
+    the run's folder, and the description says how long and on what they play."""
     run = Path(settings["run"])
     alone = settings["policy"] in WEIGHTLESS and not (run / "agent.json").is_file() and latest_checkpoint(run) is None
     if alone:

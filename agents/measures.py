@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,8 +25,8 @@ HELD_BACK = ("val_loss", "val_translation_cm", "val_rotation_deg", "val_gripper"
 
 @torch.no_grad()
 def training_metrics(prediction: Prediction, targets: Targets, soft: bool) -> dict[str, float]:
-    """On the augmented batch, of which later stages are shown the right crop: median error of the coarse and of the last
-    position in cm, and how often all angles, the gripper and the collision flag (NaN where unknown) are right.
+    """On the augmented batch, of which later stages are shown the right crop: median error of the coarse and of the
+    last position in cm, and how often all angles, the gripper and the collision flag (NaN where unknown) are right.
 
     Args:
         soft: whether labels are; a class beside the right one (5° for 72 of them) then counts as right, too.
@@ -56,15 +57,14 @@ class Validation:
             learner. bf16: the arithmetic.
     """
 
-    def __init__(
-        self, dataset: KeyframeDataset, batcher: Batcher, size: int, device: torch.device, bf16: bool
-    ) -> None:
+    def __init__(self, dataset: KeyframeDataset, batcher: Batcher, size: int, device: torch.device, bf16: bool) -> None:
         self.dataset, self.batcher, self.size, self.device, self.bf16 = dataset, batcher, size, device, bf16
 
     @torch.no_grad()
     def measure(self, learner: Learner) -> dict[str, float]:
         """Losses as in training ("val_loss", "val_loss_…", "val_field_psnr"), and of what the agent would do: median
-        errors "val_translation_cm" and "val_rotation_deg", and how often "val_gripper" and "val_collision" are right."""
+        errors "val_translation_cm" and "val_rotation_deg", and how often "val_gripper" and "val_collision" are
+        right."""
         learner.eval()
         sums: dict[str, float] = {}
         errors: list[tuple[float, float, bool]] = []
@@ -88,11 +88,11 @@ class Validation:
                 errors.append((100 * distances[i], math.degrees(turn), grippers[i]))
                 if sample.ignore_collisions is not None:
                     collisions.append(bool(flags[i]) == sample.ignore_collisions)
-        centimetres, degrees, right = (torch.tensor(column, dtype=torch.float64) for column in zip(*errors, strict=True))
+        centimetres, degrees, right = np.array(errors, float).T
         row = {f"val_loss_{kind}" if kind else "val_loss": value for kind, value in sums.items()}
         if "recon" in sums:
             row["val_field_psnr"] = field_psnr(sums["recon"])
-        row |= {"val_translation_cm": float(centimetres.quantile(0.5)), "val_rotation_deg": float(degrees.quantile(0.5))}
+        row |= {"val_translation_cm": float(np.median(centimetres)), "val_rotation_deg": float(np.median(degrees))}
         row["val_gripper"] = float(right.mean())
         return row | ({"val_collision": sum(collisions) / len(collisions)} if collisions else {})
 

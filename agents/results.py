@@ -72,9 +72,9 @@ def results_csv(summary: Mapping[str, Any]) -> str:
 
 
 def spread(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Of each variant (or checkpoint) a row a task and, of several tasks, one over "all" of them: "solved" of all seeds'
-    "episodes" with the ends "low" and "high" of its 95 % interval, the "mean" over seeds and their standard deviation
-    "std" (None of one seed).
+    """Of each variant (or checkpoint) a row a task and, of several tasks, one over "all" of them: "solved" of all
+    seeds' "episodes" with the ends "low" and "high" of its 95 % interval, the "mean" over seeds and their standard
+    deviation "std" (None of one seed).
 
     Args:
         results: by variant, of each seed the tasks of its results.json.

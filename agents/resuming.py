@@ -11,8 +11,8 @@ from manifield.errors import InputError
 
 WHAT_A_RUN_IS = (
     *("agent", "field", "data", "episodes", "transitions", "augmentation", "first_keyframe_weight", "sampling"),
-    *("steps", "batch", "accumulate", "optimiser", "learning_rate", "schedule", "weight_decay", "warmup", "clip", "ema"),
-    *("precision", "threads", "seed"),
+    *("steps", "batch", "accumulate", "optimiser", "learning_rate", "schedule", "weight_decay", "warmup", "clip"),
+    *("ema", "precision", "threads", "seed"),
 )
 """Config keys that a resumed run must share with the run it goes on from (`episodes` stands for tasks and select)."""
 ADDED = {"sampling": "balanced"}
@@ -31,7 +31,8 @@ def checkpoint_to_resume(folder: Path, settings: dict[str, Any]) -> Path | None:
             print(f"{folder} was stopped before its first checkpoint: starting at step 0", flush=True)
         return None
     meta = load_meta(checkpoint)
-    changes = _changes({k: meta["config"].get(k, ADDED.get(k)) for k in WHAT_A_RUN_IS}, {k: settings.get(k) for k in WHAT_A_RUN_IS})
+    before = {k: meta["config"].get(k, ADDED.get(k)) for k in WHAT_A_RUN_IS}
+    changes = _changes(before, {k: settings.get(k) for k in WHAT_A_RUN_IS})
     if changes:
         raise InputError(
             f"{folder} holds a run with {'; '.join(changes)}: repeat its settings to go on, or give another run="

@@ -12,7 +12,6 @@ from demos.augment import augment, thin
 from demos.dataset import KeyframeDataset, Sample
 from manifield.errors import choose
 
-
 SAMPLING = ("balanced", "epochs")
 
 

@@ -1,7 +1,7 @@
 """A network whose weights, gradients and optimiser's state are divided among processes (FSDP2, Zhao et al. 2023).
 
-Under `strategy=fsdp` parameters are torch's DTensors: each process holds a slice, and a stage's weights are gathered while
-it computes. What is written to and read from a checkpoint is whole, so that runs may go on with another strategy.
+Under `strategy=fsdp` parameters are torch's DTensors: each process holds a slice, and a stage's weights are gathered
+while it computes. What is written to and read from a checkpoint is whole, so that runs may go on with another strategy.
 """
 
 from __future__ import annotations

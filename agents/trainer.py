@@ -65,7 +65,8 @@ class Learner(nn.Module):
     def compile_networks(self) -> None:
         """Let torch.compile translate what has the same shapes in every step; points, words and rays have not."""
         for stage in self.policy.stages:
-            for part in (stage.encoder, stage.mixer, stage.decoder):
+            parts: list[nn.Module | None] = [stage.encoder, stage.mixer, stage.decoder]  # type: ignore[list-item]
+            for part in parts:
                 if part is not None:
                     part.compile()
 

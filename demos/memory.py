@@ -14,8 +14,8 @@ GIB = 2**30
 
 @dataclass
 class Memory:
-    """Bytes that decoded samples and pictures may take together. When it is full, what comes later is decoded every time
-    it is asked for: as all are asked for equally often, no choice of what to keep would be better.
+    """Bytes that decoded samples and pictures may take together. When it is full, what comes later is decoded every
+    time it is asked for: as all are asked for equally often, no choice of what to keep would be better.
 
     limit, used: bytes.
     """

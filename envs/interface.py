@@ -183,8 +183,8 @@ class Environment(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no pictures but its cameras'")
 
     def expert(self) -> Iterator[Action]:
-        """Yield the expert's key-frames one by one, each from the state that the last one led to. Asking changes nothing
-        in the world.
+        """Yield the expert's key-frames one by one, each from the state that the last one led to. Asking changes
+        nothing in the world.
 
         Only worlds with privileged state have one. Raises `NoExpert` where there is none or it sees no way.
         """

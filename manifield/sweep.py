@@ -1,12 +1,12 @@
 """`manifield VERB --multirun key=a,b other=1,2`: one job for every combination, and one table of what came of them.
 
-The words are Hydra's: `a,b` and `choice(a,b)` are sweeps, `range(1,4)` counts, `[a,b]` is one value that is a list. Jobs
-run one after the other, each in a folder of its own below `run`; what is done already is not done again.
+The words are Hydra's: `a,b` and `choice(a,b)` are sweeps, `range(1,4)` counts, `[a,b]` is one value that is a list.
+Jobs run one after the other, each in a folder of its own below `run`; what is done already is not done again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from glob import glob
 from itertools import product
 from pathlib import Path
@@ -19,7 +19,7 @@ from manifield.configuration import compose, split_word
 from manifield.errors import InputError
 
 TABLES = {"train": "agents.sweeps:training_table", "evaluate": "agents.sweeps:evaluation_table"}
-"""The verbs that can sweep, and what makes a table of (name, run's folder, what the verb returned): "module:function"."""
+"""The verbs that can sweep, and "module:function" for a table of each job's (name, run's folder, what it returned)."""
 
 
 def sweep(verb: str, words: Sequence[str]) -> None:
@@ -28,7 +28,8 @@ def sweep(verb: str, words: Sequence[str]) -> None:
     for number, (name, its) in enumerate(planned):
         print(f"[{number + 1}/{len(planned)}] {quoted(verb, its)}", flush=True)
         done.append((name, Path(compose(verb, its).run), perform(verb, its)))
-    print(load(TABLES[verb])(done), flush=True)
+    table: Callable[..., str] = load(TABLES[verb])
+    print(table(done), flush=True)
 
 
 def jobs(verb: str, words: Sequence[str]) -> list[tuple[str, list[str]]]:

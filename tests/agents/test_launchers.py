@@ -12,7 +12,8 @@ from manifield.command import is_first_process
 from manifield.errors import InputError
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "LOCAL_RANK": "1", "GROUP_RANK": "1", "WORLD_SIZE": "4"}
-SRUN = {"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"}
+SRUN = {"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2"}
+SRUN |= {"SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"}
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,8 @@ def test_nobody(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("variables", "kind"), [(TORCHRUN, TorchElasticEnvironment), ({**SRUN, "SLURM_JOB_NAME": "train"}, SLURMEnvironment)]
+    ("variables", "kind"),
+    [(TORCHRUN, TorchElasticEnvironment), ({**SRUN, "SLURM_JOB_NAME": "train"}, SLURMEnvironment)],
 )
 def test_torchrun_and_srun_give_every_process_its_place(monkeypatch, variables, kind):
     for name, value in variables.items():

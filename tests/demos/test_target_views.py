@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demos.memory import Memory
 from demos.features import cache_file, picture_file, picture_hash, save_features
 from demos.field_views import read_field_views, write_field_views
+from demos.memory import Memory
 from demos.store import Episode, open_episode
 from demos.target_views import FieldTargets, TargetViews, evenly, open_features
 from envs.interface import CameraView
