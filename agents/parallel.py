@@ -152,7 +152,8 @@ def _part() -> None:
 
 def _fabric(config: DictConfig, environment: ClusterEnvironment) -> Fabric:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "Grad strides do not match bucket view")
+    for harmless in ("Grad strides do not match bucket view", "FSDP2-wrapped module"):
+        warnings.filterwarnings("ignore", harmless)
     kind = find_device(config.device, config.processes).type
     fabric = Fabric(
         accelerator=kind,

@@ -44,16 +44,16 @@ def test_two_processes_learn_what_one_does_and_go_on_after_a_kill(train_config, 
     both = ("steps=12", "batch=4", "processes=2", "checkpoint_every=1")
     whole = start(train_config(*both, f"run={tmp_path / 'whole'}"), tmp_path / "a")
     killed = start(train_config(*both, f"run={tmp_path / 'killed'}"), tmp_path / "b")
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while latest_checkpoint(tmp_path / "killed") is None and time.monotonic() < deadline:
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     reached = int(latest_checkpoint(tmp_path / "killed").name.removeprefix("step_"))
     assert 1 <= reached < 12
-    assert whole.wait(timeout=200) == 0, whole.stderr.read()
+    assert whole.wait(timeout=400) == 0, whole.stderr.read()
     again = start(train_config(*both, f"run={tmp_path / 'killed'}"), tmp_path / "b")
-    assert again.wait(timeout=200) == 0, again.stderr.read()
+    assert again.wait(timeout=400) == 0, again.stderr.read()
     assert column(tmp_path / "killed", "loss") == column(tmp_path / "whole", "loss")
     a, b = (load_file(find_checkpoint(tmp_path / n) / "model.safetensors") for n in ("whole", "killed"))
     assert all(torch.equal(a[k], b[k]) for k in a)
@@ -61,7 +61,7 @@ def test_two_processes_learn_what_one_does_and_go_on_after_a_kill(train_config, 
     shutil.copytree(tmp_path / "whole", tmp_path / "parts")
     shutil.rmtree(tmp_path / "parts/checkpoints/step_000012")
     parts = start(train_config(*both, "strategy=fsdp", f"run={tmp_path / 'parts'}"), tmp_path / "c")
-    assert parts.wait(timeout=200) == 0, parts.stderr.read()
+    assert parts.wait(timeout=400) == 0, parts.stderr.read()
     assert column(tmp_path / "parts", "loss")[-1] == pytest.approx(column(tmp_path / "whole", "loss")[-1], rel=1e-5)
     for name in ("model.safetensors", "training.safetensors"):
         a, b = (load_file(find_checkpoint(tmp_path / n) / name) for n in ("whole", "parts"))
@@ -81,7 +81,7 @@ def test_an_error_in_another_process_is_told(train_config, tiny_data, tmp_path):
     for picture in data.glob("*/all_variations/episodes/episode*/front_depth/*.png"):
         picture.write_bytes(picture.read_bytes()[:60])
     run = start(train_config("steps=20", "processes=2", f"data={data}"), tmp_path / "a")
-    assert run.wait(timeout=200) != 0
+    assert run.wait(timeout=400) != 0
     assert "front_depth" in run.stderr.read()
 
 
