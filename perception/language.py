@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -129,4 +130,10 @@ def make_language_encoder(name: str, **options: str) -> LanguageEncoder:
     choose(name, ("minilm", "clip"), "agent.language.name")
     for key in options:
         choose(key, ("model", "weights") if name == "clip" else ("name",), f"key of agent.language for {name}")
-    return OpenClip(**options) if name == "clip" else MiniLM()
+    return _encoder(name, tuple(sorted(options.items())))
+
+
+@lru_cache(maxsize=1)
+def _encoder(name: str, options: tuple[tuple[str, str], ...]) -> LanguageEncoder:
+    """Loaded once in a process: it does not change, and agents of several checkpoints speak the same language."""
+    return OpenClip(**dict(options)) if name == "clip" else MiniLM()

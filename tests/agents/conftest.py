@@ -71,22 +71,39 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def train_config(tiny_data: Path, tmp_path: Path):
-    """Composes the config of `manifield train` for the tiny agent: train_config("steps=3", …)."""
+def tiny_config(data: Path, run: Path, *words: str):
+    """The config of `manifield train` for the tiny agent."""
     from omegaconf import OmegaConf
 
     from manifield.configuration import compose
 
-    def make(*words: str):
-        quick = {"data": tiny_data, "run": tmp_path / "run", "batch": 2, "threads": 1, "log_every": 1}
-        given = {word.split("=", 1)[0] for word in words}
-        defaults = [f"{k}={v}" for k, v in {**quick, "wandb": "disabled"}.items() if k not in given]
-        config = OmegaConf.to_container(compose("train", [*defaults, *words]))
-        config["agent"] = {**config["agent"], **TINY}
-        return OmegaConf.create(config)
+    quick = {"data": data, "run": run, "batch": 2, "threads": 1, "log_every": 1, "wandb": "disabled"}
+    given = {word.split("=", 1)[0] for word in words}
+    config = OmegaConf.to_container(compose("train", [*(f"{k}={v}" for k, v in quick.items() if k not in given), *words]))
+    config["agent"] = {**config["agent"], **TINY}
+    return OmegaConf.create(config)
 
-    return make
+
+@pytest.fixture
+def train_config(tiny_data: Path, tmp_path: Path):
+    """Composes the config of `manifield train` for the tiny agent: train_config("steps=3", …)."""
+    return lambda *words: tiny_config(tiny_data, tmp_path / "run", *words)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a tiny agent that has seen two steps; look, but do not touch."""
+    from agents import training
+
+    run = tmp_path_factory.mktemp("tiny") / "run"
+    training.run(tiny_config(tiny_data, run, "steps=2"))
+    return run
+
+
+@pytest.fixture
+def trained(tiny_run: Path, tmp_path: Path) -> Path:
+    """A copy of that run."""
+    return shutil.copytree(tiny_run, tmp_path / "run")
 
 
 @pytest.fixture
@@ -169,15 +186,32 @@ def view_data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return add_views(tiny_data, tmp_path_factory.mktemp("views") / "data")
 
 
-@pytest.fixture
-def field_config(train_config, view_data):
-    """Composes the config of `manifield train` with the tiny field: field_config({"rays": 4}, "steps=2", …)."""
-
+def tiny_field_config(data: Path, run: Path, changes: dict | None = None, *words: str):
+    """As `tiny_config`, with the tiny field."""
     from omegaconf import OmegaConf
 
-    def make(changes: dict | None = None, *words: str):
-        config = OmegaConf.to_container(train_config(f"data={view_data}", *words))
-        config["field"] = TINY_FIELD | (changes or {})
-        return OmegaConf.create(config)
+    config = OmegaConf.to_container(tiny_config(data, run, *words))
+    config["field"] = TINY_FIELD | (changes or {})
+    return OmegaConf.create(config)
 
-    return make
+
+@pytest.fixture
+def field_config(view_data: Path, tmp_path: Path):
+    """Composes the config of `manifield train` with the tiny field: field_config({"rays": 4}, "steps=2", …)."""
+    return lambda changes=None, *words: tiny_field_config(view_data, tmp_path / "run", changes, *words)
+
+
+@pytest.fixture(scope="session")
+def tiny_field_run(view_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `tiny_run`, with a field."""
+    from agents import training
+
+    run = tmp_path_factory.mktemp("tiny_field") / "run"
+    training.run(tiny_field_config(view_data, run, {}, "steps=2"))
+    return run
+
+
+@pytest.fixture
+def trained_field(tiny_field_run: Path, tmp_path: Path) -> Path:
+    """A copy of that run."""
+    return shutil.copytree(tiny_field_run, tmp_path / "run")

@@ -13,13 +13,6 @@ from manifield.configuration import compose
 from manifield.errors import InputError
 
 
-@pytest.fixture
-def trained(train_config, tmp_path) -> Path:
-    """A run of a tiny agent that has seen two steps."""
-    training.run(train_config("steps=2"))
-    return tmp_path / "run"
-
-
 def evaluate(run: Path, *words: str) -> dict:
     named = {word.split("=")[0]: word.split("=")[1] for word in words}
     name = named.get("name") or named.get("policy", "trained")

@@ -20,9 +20,8 @@ from manifield.errors import InputError
 
 
 @pytest.fixture
-def run(field_config, tmp_path: Path) -> Path:
-    training.run(field_config({}, "steps=2", f"run={tmp_path / 'run'}"))
-    return tmp_path / "run"
+def run(trained_field: Path) -> Path:
+    return trained_field
 
 
 def test_views_are_measured_beside_their_targets(run, view_data, capsys):

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents import training
 from agents.agent import Agent
 from agents.view import FEATURES, AgentOverlay
 from demos.store import find_episodes
@@ -23,11 +22,10 @@ def replay(view_data: Path) -> Replay:
     return Replay(find_episodes(view_data)[0], SIGHT)
 
 
-def test_the_hottest_cell_is_where_the_agent_would_go(train_config, replay, tmp_path):
-    training.run(train_config("steps=2", f"run={tmp_path / 'run'}"))
-    overlay = AgentOverlay(tmp_path / "run")
+def test_the_hottest_cell_is_where_the_agent_would_go(tiny_run, replay):
+    overlay = AgentOverlay(tiny_run)
     assert overlay.layers == ("q-map, look 1", "q-map, look 2")
-    agent = Agent.load(tmp_path / "run")
+    agent = Agent.load(tiny_run)
     action, prediction = agent.act(replay.episode.observation(0), replay.episode.descriptions[0], 0)
     goal = overlay.goal(replay, 0)
     np.testing.assert_allclose(goal[:7], np.concatenate([action.position, action.quaternion]), atol=1e-6)
@@ -44,9 +42,8 @@ def test_the_hottest_cell_is_where_the_agent_would_go(train_config, replay, tmp_
         np.testing.assert_allclose(hottest, low + (best + 0.5) * size, atol=1e-5)
 
 
-def test_features_colour_what_is_seen(field_config, replay, tmp_path):
-    training.run(field_config({}, "steps=2", f"run={tmp_path / 'run'}"))
-    overlay = AgentOverlay(tmp_path / "run", "do something")
+def test_features_colour_what_is_seen(tiny_field_run, replay):
+    overlay = AgentOverlay(tiny_field_run, "do something")
     assert overlay.layers[-1] == FEATURES
     centres, colours, size = overlay.voxels(FEATURES, replay, 3)
     seen, _, _ = replay.voxels(3, ("front",))

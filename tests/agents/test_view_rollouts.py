@@ -24,6 +24,8 @@ def play(out: Path, keep: bool) -> dict[str, Any]:
         "max_actions": 4,
         "keep": keep,
         "device": "cpu",
+        "scenes": None,
+        "variations": None,
     }
     player = Player(settings, out)
     try:

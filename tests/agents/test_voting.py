@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from agents import training
 from agents.actions import HALF_TURN, rotation_error
 from agents.agent import Agent
 from agents.checkpoint import load_policy
@@ -68,11 +67,10 @@ def test_half_a_turn_is_the_same_gripper():
     assert elect([turned], symmetric=True) is turned
 
 
-def test_an_agent_votes_on_scenes_moved_as_in_training(train_config, tiny_data, tmp_path):
+def test_an_agent_votes_on_scenes_moved_as_in_training(tiny_run, tiny_data):
     """What is elected is made of the votes; the network's answer that is kept is the one to the unmoved scene."""
-    training.run(train_config("steps=2", f"run={tmp_path / 'run'}"))
-    one = Agent.load(tmp_path / "run")
-    policy, language, meta = load_policy(next((tmp_path / "run/checkpoints").iterdir()))
+    one = Agent.load(tiny_run)
+    policy, language, meta = load_policy(next((tiny_run / "checkpoints").iterdir()))
     policy.config.votes = 5
     many = Agent(policy, language, meta)
     data = KeyframeDataset.open(tiny_data, one.sight, Conventions(every=None))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from manifield.errors import InputError
-from perception.language import make_language_encoder
+from perception.language import MiniLM, make_language_encoder
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_cached_instructions_are_not_computed_again(minilm, monkeypatch):
 def test_damaged_weights_are_refused(monkeypatch):
     monkeypatch.setattr("perception.language.MINILM_SHA256", "0" * 64)
     with pytest.raises(InputError, match="model.safetensors is damaged.*reinstall"):
-        make_language_encoder("minilm")
+        MiniLM()
 
 
 def test_unknown_encoder_names_the_nearest():
