@@ -64,6 +64,10 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     for key, options in (("optimiser", OPTIMISERS), ("strategy", STRATEGIES), ("sampling", SAMPLING)):
         choose(config[key], options, key)
     choose(config.schedule, SCHEDULES, "schedule")
+    if not 0 <= config.augmentation.recolour <= 1:
+        raise InputError(f"augmentation.recolour={config.augmentation.recolour}: give a share of samples, from 0 to 1")
+    if settings["field"] and config.augmentation.recolour:
+        raise InputError("augmentation.recolour knows no colours for a neural field's pictures: give 0, or field=none")
     within(config, processes=(1, 4096), accumulate=(1, 10**4), ema=(0, 0.99999))
     count = config.processes * config.nodes
     words = f"processes={config.processes}" + (f" on each of nodes={config.nodes}" if config.nodes > 1 else "")
