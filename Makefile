@@ -13,11 +13,11 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	&& { echo $$python; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint venv check clean
+.PHONY: help demo test rlbench-test lint venv check clean
 
 help: ## this list
 	@echo "usage: make TARGET"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 	@echo
 	@echo "settings: make demo PYTHON=/path/to/python3.12 PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'"
 	@echo "then: $(BIN)/manifield --help"
@@ -28,6 +28,11 @@ demo: $(DEMO_STAMP) ## install, collect, train, evaluate, report: up to 20 minut
 test: lint ## install, lint, check types, run every test: up to 10 minutes
 	@echo "== tests"
 	@$(BIN)/python -m pytest -q
+
+rlbench-test: $(STAMP) ## RLBench's adapter over RLBench's and PyRep's own Python, which git fetches into .rlbench
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input $(PIP_ARGS) -e '.[rlbench]'
+	@$(BIN)/python tests/envs/rlbench/sources.py .rlbench
+	@$(BIN)/python -m pytest -q -rs tests/envs/rlbench tests/envs/test_conformance.py tests/demos/test_gnfactor_layout.py
 
 lint: $(STAMP) ## ruff and mypy
 	@echo "== ruff"

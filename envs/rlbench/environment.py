@@ -68,7 +68,8 @@ class RLBenchEnvironment(Environment):
         session.load()
         for name in cameras:
             choose(name, CAMERAS, "camera of RLBench")
-        distinct(list(cameras), "env.cameras")
+        if cameras:
+            distinct(list(cameras), "env.cameras")
         choose(renderer, RENDERERS, "renderer")
         if not fallback and session.is_peract():
             raise InputError(
