@@ -416,8 +416,6 @@ class CurrentTaskEnvironment:
         world.tip, world.fingers, world.speed = START.copy(), 0.04, 0.0
         world.colour = self._variation_number
         world.block = np.array([*np.random.uniform([0.15, -0.2], [0.4, 0.2]), TABLE + BLOCK])
-        if np.random.uniform() < 0.05:
-            raise TaskEnvironmentError("Could not place the task touch_block in the scene.")
         self._task.spoiled = False
         colour = ("red", "green", "blue")[self._variation_number]
         return [f"touch the {colour} block", f"put a finger on the {colour} block"], self._scene.get_observation()

@@ -42,7 +42,7 @@ SENSORS = {  # by RLBench's names of the cameras
     "front": "cam_front",
 }
 NEAR_A_GOAL = (0.02, 0.2)  # metres and radians off the goal at which a recorded frame counts as there
-LONGEST_LINE = 40  # frames; farther goals have no straight path, so PyRep asks for a planned one
+STILL = 0.01  # radians: joints that differ by less stand still
 SNAP = 0.15  # radians: the joints take the values of a recorded frame that is so near
 FINGER = 0.04  # metres, open
 TIME_STEP = 0.05
@@ -132,7 +132,6 @@ class RecordedCoppeliaSim:
             "force": self.sim["sim_object_forcesensor_type"],
             "proximity": self.sim["sim_object_proximitysensor_type"],
         }
-        self.lib = Library(self, declarations)
         self.recordings: dict[int, list[Recording]] = {}
         for path in episodes:
             episode = open_episode(path)
@@ -152,6 +151,7 @@ class RecordedCoppeliaSim:
         self.fingers = self.recording.fingers[0].copy()
         self.finger_speeds = np.zeros(2)
         self._build_scene()
+        self.lib = Library(self, declarations)
 
     def install(self) -> None:
         """Be `pyrep.backend._sim_cffi`."""
@@ -172,11 +172,13 @@ class RecordedCoppeliaSim:
 
     @property
     def frame(self) -> int:
-        """The present frame: the nearest one with the same state of the gripper."""
+        """The present frame: the nearest one with the same state of the gripper, the earliest of those about as near."""
         recording = self.recording
-        distance = np.abs(recording.joints - self.joints).sum(axis=1)
+        distance = np.abs(recording.joints - self.joints).max(axis=1)
         same = recording.open == self.is_open
-        return int(np.where(same, distance, np.inf).argmin()) if same.any() else int(distance.argmin())
+        distance = np.where(same, distance, np.inf) if same.any() else distance
+        nearest = distance.min()
+        return int(np.flatnonzero(distance <= nearest + (STILL if nearest > 1e-5 else 0.0))[0])
 
     def recorded(self, name: str) -> np.ndarray:
         return np.asarray(self.recording.frames[self.frame][name], float).reshape(-1)
@@ -208,19 +210,25 @@ class RecordedCoppeliaSim:
         goal = self.pose(self.handle("Panda_target"))
         far = np.linalg.norm(self.recording.tip[:, :3] - goal[:3], axis=1)
         turn = (Rotation.from_quat(self.recording.tip[:, 3:]) * Rotation.from_quat(goal[3:]).inv()).magnitude()
-        cost = far / NEAR_A_GOAL[0] + turn / NEAR_A_GOAL[1]
-        best = int(cost.argmin())
-        return best if far[best] <= NEAR_A_GOAL[0] and turn[best] <= NEAR_A_GOAL[1] else None
+        cost = np.where((far <= NEAR_A_GOAL[0]) & (turn <= NEAR_A_GOAL[1]), far + NEAR_A_GOAL[0] * turn, np.inf)
+        same = np.where(self.recording.open == self.is_open, cost, np.inf)
+        best = int((same if np.isfinite(same).any() else cost).argmin())
+        if not np.isfinite(cost[best]):
+            return None
+        return int(np.flatnonzero((same if np.isfinite(same).any() else cost) <= cost[best] + NEAR_A_GOAL[0] / 20)[-1])
 
-    def _path_to(self, goal: int, points: int) -> np.ndarray:
-        """[points, 7] joints along the recorded frames from the present one."""
+    def _path_to(self, goal: int, points: int | None = None) -> np.ndarray:
+        """[points, 7] joints along the recorded frames from the present one, each of them one of the points (None: the
+        only ones)."""
         here = self.arm_frame
         self._path = list(range(here, goal + 1)) if goal >= here else list(range(here, goal - 1, -1))
         along = self.recording.joints[self._path].copy()
         along[0] = self.joints
         if len(along) == 1:
             along = np.concatenate([along, along + 1e-6])
-        at = np.linspace(0, len(along) - 1, points)
+        segments = len(along) - 1
+        share, more = divmod((points or len(along)) - 1, segments)
+        at = np.concatenate([i + np.arange(share + (i < more)) / (share + (i < more)) for i in range(segments)] + [[segments]])
         return np.stack([np.interp(at, np.arange(len(along)), along[:, joint]) for joint in range(7)], axis=1)
 
     # The scene

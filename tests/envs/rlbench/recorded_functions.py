@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 if TYPE_CHECKING:
     from recorded_coppeliasim import RecordedCoppeliaSim
 
+LONGEST_LINE = 40  # frames; farther goals have no straight path, so PyRep asks for a planned one
 SPECIAL = 0xFFFF  # an object's special properties at first: collidable and all the rest
 
 
@@ -334,7 +335,7 @@ def functions(world: RecordedCoppeliaSim) -> dict[str, Callable[..., Any]]:
         wanted = np.array([floats[i] for i in range(7)])
         ignores = bool(ints[1])
         goal = int(np.abs(world.recording.joints - wanted).sum(axis=1).argmin())
-        path = np.zeros(0) if world.pathless or (world.blocked and not ignores) else world._path_to(goal, 120).ravel()
+        path = np.zeros(0) if world.pathless or (world.blocked and not ignores) else world._path_to(goal).ravel()
         out_ints[0], out_int_count[0] = world.buffer("int", [0]), 0
         out_floats[0], out_float_count[0] = world.floats(path), path.size
         tail[0][0], tail[1][0] = ffi.cast("char**", world.buffer("char", b"")), 0

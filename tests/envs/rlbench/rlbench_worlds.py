@@ -33,6 +33,9 @@ def recorded_rlbench(version: str, data: Path, folder: Path) -> Iterator[Any]:
     Yields the `RecordedCoppeliaSim`. Skips where the sources or what they import are missing.
     """
     sources = rlbench_sources(version)
+    missing = [name for name in ("cffi", "natsort", "pyquaternion", "gymnasium") if find_spec(name) is None]
+    if missing:
+        pytest.skip(f"RLBench imports {', '.join(missing)}: pip install -e '.[rlbench]'")
     from recorded_coppeliasim import RecordedCoppeliaSim
 
     episodes = data / "rlbench" / "open_drawer" / "all_variations" / "episodes"
@@ -56,9 +59,6 @@ def rlbench_sources(version: str) -> tuple[Path, Path]:
     for folder in folders:
         if not folder.is_dir():
             pytest.skip(f"no source in {folder}: `make rlbench-test` fetches it, or set MANIFIELD_RLBENCH_SOURCE")
-    missing = [name for name in ("cffi", "natsort", "pyquaternion", "gymnasium") if find_spec(name) is None]
-    if missing:
-        pytest.skip(f"RLBench imports {', '.join(missing)}: pip install -e '.[rlbench]'")
     return folders
 
 
@@ -76,9 +76,9 @@ def _no_rlbench() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(session, "require", lambda: None)
             yield
-            if session.Session._present is not None:
-                session.Session._present.shut_down()
     finally:
+        if session.Session._present is not None:
+            session.Session._present.shut_down()
         for name in imported():
             del sys.modules[name]
         sys.modules.update(real)
