@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import sources
 
 from envs.rlbench import installation
 from envs.rlbench.environment import RLBenchEnvironment
@@ -147,6 +150,24 @@ def test_nothing_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "is not installed: pip install" in remedies["PyRep"] and "gymnasium" in remedies["their Python packages"]
     with pytest.raises(InputError, match=rf"{ROOT}: is not set.*\(\d+ more: `manifield doctor`\)"):
         require({})
+
+
+def test_sources_of_the_tests_are_those_of_the_requirements(tmp_path: Path) -> None:
+    """`make rlbench-test` fetches one commit of each; tried on a repository of this machine."""
+    known = sources.repositories()
+    assert set(known) == {"PyRep", "RLBench", "RLBench-peract", "GNFactor"}
+    assert all(re.fullmatch("[0-9a-f]{40}", commit) for _, commit in known.values())
+    if shutil.which("git") is None:
+        pytest.skip("no git")
+    origin = tmp_path / "origin"
+    git = ["git", "-C", str(origin), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "init", "--quiet", str(origin)], check=True)
+    (origin / "file").write_text("first")
+    for words in (["add", "file"], ["commit", "--quiet", "-m", "first"]):
+        subprocess.run([*git, *words], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    sources.fetch(tmp_path / "copy", origin.as_uri(), commit)
+    assert (tmp_path / "copy" / "file").read_text() == "first"
 
 
 def test_making_an_environment_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
