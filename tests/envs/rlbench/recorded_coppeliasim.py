@@ -22,7 +22,7 @@ import runpy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -73,22 +73,16 @@ class Recording:
         self.open = self.series("gripper_open").reshape(-1) > 0.5
         self.fingers = self.series("gripper_joint_positions")
         self.state = self.series("task_low_dim_state")
+        self.view = lru_cache(16)(episode.view)
 
     def series(self, name: str) -> np.ndarray:
         return np.stack([np.asarray(frame[name], float).reshape(-1) for frame in self.frames])
 
-    @cached_property
-    def clouds(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        return {}
-
     def cloud(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
         """Fused points [n, 3] and colours [n, 3] of a frame's five pictures."""
-        if frame not in self.clouds:
-            views = [self.episode.view(frame, camera, masks=False) for camera in self.episode.cameras]
-            points = [back_project(v.depth, v.intrinsics, v.T_world_camera).reshape(-1, 3) for v in views]
-            self.clouds.clear()
-            self.clouds[frame] = np.concatenate(points), np.concatenate([v.rgb.reshape(-1, 3) for v in views])
-        return self.clouds[frame]
+        views = [self.view(frame, camera) for camera in self.episode.cameras]
+        points = [back_project(v.depth, v.intrinsics, v.T_world_camera).reshape(-1, 3) for v in views]
+        return np.concatenate(points), np.concatenate([v.rgb.reshape(-1, 3) for v in views])
 
 
 # The objects of open_drawer in the order of the recorded low-dimensional state, with their kinds.
@@ -150,7 +144,6 @@ class RecordedCoppeliaSim:
         self.targets = self.joints.copy()
         self.fingers = self.recording.fingers[0].copy()
         self.finger_speeds = np.zeros(2)
-        self._build_scene()
         self.lib = Library(self, declarations)
 
     def install(self) -> None:
@@ -240,7 +233,12 @@ class RecordedCoppeliaSim:
         self._things[handle] = Thing(name, self._kinds[kind], parent, **details)
         return handle
 
-    def _build_scene(self) -> None:
+    def open_scene(self) -> None:
+        """RLBench's scene as it is when the simulator has started: the arm, the hand, the cameras."""
+        self._things.clear()
+        self.recording = next(iter(self.recordings.values()))[0]
+        self.joints[:] = self.targets[:] = self.recording.joints[0]
+        self.fingers[:] = self.recording.fingers[0]
         arm = self._add("Panda", "shape", model=True)
         self._joint_handles = [
             self._add(f"Panda_joint{i + 1}", "joint", arm, joint=lambda i=i: float(self.joints[i])) for i in range(7)
@@ -311,7 +309,7 @@ class RecordedCoppeliaSim:
         camera = self._camera(thing)
         if camera is None:
             return self._fused(handle)
-        view = self.recording.episode.view(self.frame, camera, masks=thing.name.endswith("_mask"))
+        view = self.recording.view(self.frame, camera)
         colour = view.rgb
         if thing.name.endswith("_mask"):
             colour = np.stack([view.mask & 255, view.mask >> 8 & 255, view.mask >> 16], axis=-1)

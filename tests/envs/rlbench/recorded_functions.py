@@ -33,7 +33,7 @@ def functions(world: RecordedCoppeliaSim) -> dict[str, Callable[..., Any]]:
     # Application
 
     def launch(application: Any, options: int, scene: Any, folder: Any) -> int:
-        world.scene_file, world.options = text(scene), options  # type: ignore[attr-defined]
+        world.open_scene()
         return 1
 
     def step(if_running: int) -> int:

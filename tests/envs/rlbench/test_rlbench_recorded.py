@@ -46,7 +46,14 @@ def coppelia(request: pytest.FixtureRequest, real_data: Path, tmp_path_factory) 
 
 @pytest.fixture(scope="module")
 def environment(coppelia) -> Iterator[RLBenchEnvironment]:
+    """With every picture that there is, which takes its time."""
     with RLBenchEnvironment("open_drawer", CAMERAS, with_masks=True) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def blind(coppelia) -> Iterator[RLBenchEnvironment]:
+    with RLBenchEnvironment("open_drawer", ()) as environment:
         yield environment
 
 
@@ -98,10 +105,10 @@ def test_reset_and_observe(environment: RLBenchEnvironment, coppelia, variation:
 
 
 @pytest.mark.parametrize("variation", [0, 1, 2])
-def test_demonstration_is_the_recorded_episode(environment: RLBenchEnvironment, coppelia, variation: int) -> None:
-    environment.reset(5, variation)
+def test_demonstration_is_the_recorded_episode(blind: RLBenchEnvironment, coppelia, variation: int) -> None:
+    blind.reset(5, variation)
     frames: list[Observation] = []
-    outcome = environment.demonstrate(frames.append)
+    outcome = blind.demonstrate(frames.append)
     episode = coppelia.recording.episode
     assert outcome.success and outcome.failure is None
     assert len(frames) == len(episode) + 1  # the double's last step moves nothing
@@ -110,9 +117,9 @@ def test_demonstration_is_the_recorded_episode(environment: RLBenchEnvironment, 
         recorded = episode.low_dim(index)
         for name in NUMBERS:
             np.testing.assert_allclose(getattr(frame, name), getattr(recorded, name), atol=2e-6, err_msg=f"{index} {name}")
-        assert (frame.gripper_open, frame.ignore_collisions) == (recorded.gripper_open, recorded.ignore_collisions)
-    for index in range(0, len(frames), 25):
-        assert_is_recorded(frames[index], episode.observation(index), f"frame {index}")
+        assert frame.gripper_open == recorded.gripper_open
+        # PerAct's branch leaves in the first frame what the demonstration before had at its end.
+        assert frame.ignore_collisions == (recorded.ignore_collisions if index else False), index
     keyframes = find_keyframes(
         np.array([frame.joint_velocities for frame in frames]), np.array([frame.gripper_open for frame in frames])
     )
@@ -120,40 +127,39 @@ def test_demonstration_is_the_recorded_episode(environment: RLBenchEnvironment, 
 
 
 @pytest.mark.parametrize("variation", [0, 1, 2])
-def test_demonstrated_keyframes_solve_the_task(environment: RLBenchEnvironment, coppelia, variation: int) -> None:
-    start = environment.reset(5, variation)
+def test_demonstrated_keyframes_solve_the_task(blind: RLBenchEnvironment, coppelia, variation: int) -> None:
+    start = blind.reset(5, variation)
     episode = coppelia.recording.episode
     actions = keyframe_actions(episode, episode.ignore_collisions)
     assert [action.ignore_collisions for action in actions] == [False, False, True]
     frames = [start.observation]
-    played = rollout(environment, start, lambda _, number: actions[number], len(actions), frames.append)
+    played = rollout(blind, start, lambda _, number: actions[number], len(actions), frames.append)
     assert played.success and played.failure is None and len(played.actions) == 3
-    assert sum(not frame.gripper_open for frame in frames) > 20
-    last = environment.observe()
+    assert sum(not frame.gripper_open for frame in frames) > 10
+    last = blind.observe()
     assert last.gripper_open == 0.0 and last.ignore_collisions
     drawer = {0: 14, 1: 36, 2: 44}[variation]
     assert last.task_low_dim_state[drawer] > 0.15  # metres, RLBench's condition
 
 
-def test_the_wrong_drawer_is_no_success(environment: RLBenchEnvironment, coppelia) -> None:
-    start = environment.reset(5, 1)
+def test_a_reached_way_point_is_no_success(blind: RLBenchEnvironment, coppelia) -> None:
+    start = blind.reset(5, 1)
     episode = coppelia.recording.episode
     actions = keyframe_actions(episode, episode.ignore_collisions)
-    # The first way-point alone, and then the gripper closes on nothing.
-    played = rollout(environment, start, lambda _, number: actions[number], 1)
+    played = rollout(blind, start, lambda _, number: actions[number], 1)
     assert not played.success and played.failure is None
 
 
-def test_actions_that_cannot_be_carried_out(environment: RLBenchEnvironment, coppelia) -> None:
-    environment.reset(5, 0)
+def test_actions_that_cannot_be_carried_out(blind: RLBenchEnvironment, coppelia) -> None:
+    blind.reset(5, 0)
     episode = coppelia.recording.episode
-    free, _, pull = keyframe_actions(episode, episode.ignore_collisions)
-    before = environment.observe()
+    free = keyframe_actions(episode, episode.ignore_collisions)[0]
+    before = blind.observe()
 
     def fails(action: Action) -> str | None:
-        failure = environment.step(action).failure
+        failure = blind.step(action).failure
         if failure:
-            np.testing.assert_array_equal(environment.observe().joint_positions, before.joint_positions)
+            np.testing.assert_array_equal(blind.observe().joint_positions, before.joint_positions)
         return failure
 
     assert fails(Action(np.array([0.6, -0.4, 1.6]), free.quaternion, True, True)) == "unreachable"
@@ -194,14 +200,14 @@ def test_cameras_that_are_not_asked_for_are_not_drawn(coppelia) -> None:
         assert observation.cameras["front"].mask is None
 
 
-def test_recording_steps_through_the_same_scene_as_reset(environment: RLBenchEnvironment, coppelia) -> None:
+def test_recording_steps_through_the_same_scene_as_reset(blind: RLBenchEnvironment, coppelia) -> None:
     """What `collect` writes, RLBench's own random state restores."""
-    recording, rejected = record_episode(environment, seed=0, index=0, attempts=1)
+    recording, rejected = record_episode(blind, seed=0, index=0, attempts=1)
     assert recording is not None and not rejected
     placed = coppelia._placed
-    environment.reset(123, 0)
+    blind.reset(123, 0)
     assert coppelia._placed != placed
-    environment.reset_to(RecordedScene(random_state(recording.facts["seed"]), recording.variation))
+    blind.reset_to(RecordedScene(random_state(recording.facts["seed"]), recording.variation))
     assert coppelia._placed == placed
 
 
@@ -215,9 +221,8 @@ def test_collect_and_go_back(coppelia, tmp_path: Path) -> None:
         "depth_bits=24",
         f"data={tmp_path}",
         "field_views.count=2",
-        "field_views.image_size=96",
-        "env.cameras=[front,left_shoulder,right_shoulder,wrist,overhead]",
-        "env.with_masks=true",
+        "field_views.image_size=48",
+        "env.cameras=[front]",
     ]
     steps = coppelia.steps
     assert run(compose("collect", words)) == 0
@@ -232,7 +237,7 @@ def test_collect_and_go_back(coppelia, tmp_path: Path) -> None:
     assert written.ignore_collisions is not None
     for frame in written.field_frames:
         for view in written.field_views(frame):
-            assert view.rgb.shape == (96, 96, 3) and view.intrinsics[0, 0] > 0 and view.rgb.std() > 1
+            assert view.rgb.shape == (48, 48, 3) and view.intrinsics[0, 0] > 0 and view.rgb.std() > 1
     with RLBenchEnvironment("open_drawer", ("front",)) as environment:
         start = environment.reset_to(written.scene)
         np.testing.assert_array_equal(
@@ -240,29 +245,31 @@ def test_collect_and_go_back(coppelia, tmp_path: Path) -> None:
         )
 
 
-def test_rlbench_reads_what_we_write(environment: RLBenchEnvironment, coppelia, tmp_path: Path) -> None:
-    """RLBench's own loader of stored demonstrations, on an episode that was recorded through the adapter."""
+def test_rlbench_reads_what_we_write(
+    environment: RLBenchEnvironment, coppelia, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RLBench's own loader of stored demonstrations, on observations of the adapter."""
     from rlbench.utils import get_stored_demos
 
-    recording, _ = record_episode(environment, seed=1, index=0, attempts=1)
-    assert recording is not None
-    written = write_episode(
-        episode_directory(tmp_path, "open_drawer", 0), recording.observations, recording.descriptions, recording.variation
-    )
+    start = environment.reset(5, 1)
+    actions = keyframe_actions(coppelia.recording.episode, coppelia.recording.episode.ignore_collisions)
+    frames = [start.observation, *(environment.step(action).observation for action in actions)]
+    written = write_episode(episode_directory(tmp_path, "open_drawer", 0), frames, start.descriptions, 1)
     number = -1
     if coppelia.version == "current":  # which knows no folder for all variations
-        number = recording.variation
-        (tmp_path / "open_drawer" / f"variation{number}").symlink_to(written.parents[1])
+        number = 1
+        (tmp_path / "open_drawer" / "variation1").symlink_to(written.parents[1])
     config = environment._session.scene._obs_config
+    for camera in CAMERAS:  # with numpy 2 it cannot load masks: 256 * uint8
+        monkeypatch.setattr(getattr(config, f"{camera}_camera"), "mask", False)
     (demo,) = get_stored_demos(1, False, str(tmp_path), number, "open_drawer", config, random_selection=False)
-    assert len(demo) == len(recording.observations)
-    for index in (0, 70, len(demo) - 1):
-        theirs, ours = to_observation(demo[index], CAMERAS, False), recording.observations[index]
+    assert len(demo) == len(frames) == 4
+    for stored, ours in zip(demo, frames, strict=True):
+        theirs = to_observation(stored, CAMERAS, False)
         for name in NUMBERS:
             np.testing.assert_array_equal(getattr(theirs, name), getattr(ours, name), err_msg=name)
         for camera in CAMERAS:
             np.testing.assert_array_equal(theirs.cameras[camera].rgb, ours.cameras[camera].rgb)
-            np.testing.assert_array_equal(theirs.cameras[camera].mask, ours.cameras[camera].mask)
             np.testing.assert_allclose(theirs.cameras[camera].depth, ours.cameras[camera].depth, atol=1e-6)
             np.testing.assert_allclose(theirs.cameras[camera].T_world_camera, ours.cameras[camera].T_world_camera)
     demo.restore_state()  # a state that numpy takes
@@ -274,7 +281,7 @@ def test_we_read_what_the_current_rlbench_writes(environment: RLBenchEnvironment
         pytest.skip("the recorded episodes are PerAct's branch's own")
     from rlbench.dataset_generator import save_demo
 
-    environment.reset(5, 1)
+    environment.reset(5, 2)
     scene = environment._session.scene
     configs = [getattr(scene._obs_config, f"{camera}_camera") for camera in CAMERAS]
     for config in configs:
@@ -285,10 +292,10 @@ def test_we_read_what_the_current_rlbench_writes(environment: RLBenchEnvironment
         for config in configs:
             config.depth_in_meters = config.masks_as_one_channel = True
     demo.random_seed = random_state(5)
-    folder = tmp_path / "open_drawer" / "variation1" / "episodes" / "episode0"
+    folder = tmp_path / "open_drawer" / "variation2" / "episodes" / "episode0"
     save_demo(demo, str(folder))
     read = open_episode(folder)
-    assert (read.task, read.variation, len(read)) == ("open_drawer", 1, len(demo))
+    assert (read.task, read.variation, len(read)) == ("open_drawer", 2, len(demo))
     assert read.cameras == tuple(sorted(CAMERAS)) and read.ignore_collisions is None
     assert read.scene.attempts == demo.num_reset_attempts == 1
     assert read.scene.random_state[2:] == random_state(5)[2:]
@@ -299,9 +306,9 @@ def test_we_read_what_the_current_rlbench_writes(environment: RLBenchEnvironment
     )[0]
 
 
-def test_published_episodes_tell_their_scenes(environment: RLBenchEnvironment, real_data: Path) -> None:
+def test_published_episodes_tell_their_scenes(blind: RLBenchEnvironment, real_data: Path) -> None:
     episode = open_episode(real_data / "rlbench/open_drawer/all_variations/episodes/episode1")
-    start = environment.reset_to(episode.scene)
+    start = blind.reset_to(episode.scene)
     assert start.variation == episode.variation == 1
 
 
