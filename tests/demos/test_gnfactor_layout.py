@@ -73,16 +73,16 @@ def test_gnfactor_reads_what_we_write(tmp_path: Path) -> None:
         np.testing.assert_allclose(np.diag(intrinsic), [focal, focal, 1], atol=1e-6)
         np.testing.assert_allclose(intrinsic[:2, 2], [64, 64])
         np.testing.assert_allclose(extrinsic, view.T_world_camera * [-1, -1, 1, 1], atol=1e-8)
-        np.testing.assert_allclose(agent["parse_img_file"](folder / "images" / f"{number}.png") * 255, view.rgb, atol=1e-4)
+        np.testing.assert_allclose(
+            agent["parse_img_file"](folder / "images" / f"{number}.png") * 255, view.rgb, atol=1e-4
+        )
         stored = utils["image_to_float_array"](Image.open(folder / "depths" / f"{number}.png"), 2**24 - 1)
         np.testing.assert_allclose(NEAR + stored * (FAR - NEAR), view.depth, atol=(FAR - NEAR) / 2**DEPTH_BITS)
 
 
 def test_we_read_what_gnfactor_writes(tmp_path: Path) -> None:
     recorder = from_source(RECORDER, "save_extrinsic_and_intrinsic")
-    utils = from_source(
-        PICTURES, "float_array_to_rgb_image", "ClipFloatValues", "DEFAULT_RGB_SCALE_FACTOR"
-    )
+    utils = from_source(PICTURES, "float_array_to_rgb_image", "ClipFloatValues", "DEFAULT_RGB_SCALE_FACTOR")
     folder = tmp_path / "nerf_data" / "0"
     for kind in ("images", "depths", "poses"):
         (folder / kind).mkdir(parents=True)

@@ -1,8 +1,8 @@
 """A test double of CoppeliaSim's C library that plays recorded RLBench episodes.
 
-RLBench's and PyRep's own Python runs above it, unchanged: the double takes the place of `pyrep.backend._sim_cffi`. Every
-function has the C type that PyRep's `cffi_build.py` declares, and is called through it, so that arguments of wrong
-types or numbers are refused as the real library's would be.
+RLBench's and PyRep's own Python runs above it, unchanged: the double takes the place of `pyrep.backend._sim_cffi`.
+Every function has the C type that PyRep's `cffi_build.py` declares, and is called through it, so that arguments of
+wrong types or numbers are refused as the real library's would be.
 
 The world is a recording of one episode. The arm's joints decide which of its frames is the present one: the nearest
 with the same state of the gripper; poses, cameras, pictures, forces and the drawers' positions are that frame's. A path
@@ -10,8 +10,8 @@ leads along the recorded frames to the one whose tip is nearest to the goal, one
 exist where no frame comes near. Pictures of sensors that PyRep creates are drawn from the fused points of the five
 recorded cameras. Which of a variation's episodes is played depends on where RLBench has put the task.
 
-What it cannot show: physics, contact and grasping, collisions (only switched on or off for all goals: `blocked`), inverse
-kinematics away from the recordings, rendering, timing, threads, and whether CoppeliaSim starts.
+What it cannot show: physics, contact and grasping, collisions (only switched on or off for all goals: `blocked`),
+inverse kinematics away from the recordings, rendering, timing, threads, and whether CoppeliaSim starts.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,7 +42,7 @@ SENSORS = {  # by RLBench's names of the cameras
     "wrist": "cam_wrist",
     "front": "cam_front",
 }
-NEAR_A_GOAL = (0.02, 0.2)  # metres and radians off the goal at which a recorded frame counts as there
+NEAR_A_GOAL = (0.02, 0.4)  # metres and radians off the goal at which a recorded frame counts as there
 STILL = 0.01  # radians: joints that differ by less stand still
 SNAP = 0.15  # radians: the joints take the values of a recorded frame that is so near
 FINGER = 0.04  # metres, open
@@ -108,8 +109,8 @@ EXTENSIONS = {"waypoint1": "close_gripper()", "waypoint2": "ignore_collisions"}
 class RecordedCoppeliaSim:
     """The double. Install it with `install`, before anything of PyRep's is imported.
 
-    blocked: every way that may not touch anything is barred, goals included. pathless: arm poses are found, ways to them
-    are not. steps: how often physics has gone on. drawn: how many pictures were drawn.
+    blocked: every way that may not touch anything is barred, goals included. pathless: arm poses are found, ways to
+    them are not. steps: how often physics has gone on. drawn: how many pictures were drawn.
     """
 
     def __init__(self, pyrep: Path, episodes: list[Path]) -> None:
@@ -137,6 +138,7 @@ class RecordedCoppeliaSim:
         self.running = False
         self._buffers: dict[int, Any] = {}
         self._things: dict[int, Thing] = {}
+        self._handles = count(11)
         self._path: list[int] = []
         self._trajectories: dict[int, list[float]] = {}
         self._placed = b""
@@ -165,7 +167,7 @@ class RecordedCoppeliaSim:
 
     @property
     def frame(self) -> int:
-        """The present frame: the nearest one with the same state of the gripper, the earliest of those about as near."""
+        """The present frame: the nearest with the same state of the gripper, the earliest of those about as near."""
         recording = self.recording
         distance = np.abs(recording.joints - self.joints).max(axis=1)
         same = recording.open == self.is_open
@@ -182,7 +184,7 @@ class RecordedCoppeliaSim:
     def _choose_recording(self) -> None:
         """One of the variation's episodes, by where the task was put."""
         known = self.recordings[self.variation]
-        self.recording = known[hashlib.sha256(self._placed).digest()[0] % len(known)]
+        self.recording = known[hashlib.sha256(self._placed).digest()[-1] % len(known)]
 
     def _advance(self) -> None:
         self.steps += 1
@@ -221,13 +223,15 @@ class RecordedCoppeliaSim:
             along = np.concatenate([along, along + 1e-6])
         segments = len(along) - 1
         share, more = divmod((points or len(along)) - 1, segments)
-        at = np.concatenate([i + np.arange(share + (i < more)) / (share + (i < more)) for i in range(segments)] + [[segments]])
+        at = np.concatenate(
+            [i + np.arange(share + (i < more)) / (share + (i < more)) for i in range(segments)] + [[segments]]
+        )
         return np.stack([np.interp(at, np.arange(len(along)), along[:, joint]) for joint in range(7)], axis=1)
 
     # The scene
 
     def _add(self, name: str, kind: str, parent: int = -1, **details: Any) -> int:
-        handle = max(self._things, default=10) + 1
+        handle = next(self._handles)  # never one that something else had
         if details.get("pose") is None:
             details["pose"] = np.array([0.0, 0, 0, 0, 0, 0, 1])
         self._things[handle] = Thing(name, self._kinds[kind], parent, **details)

@@ -342,7 +342,9 @@ def functions(world: RecordedCoppeliaSim) -> dict[str, Callable[..., Any]]:
         tail[2][0], tail[3][0] = ffi.cast("char*", world.buffer("char", b"")), 0
         return 1
 
-    def trajectory(dofs: int, step_: float, flags: int, now: Any, limits: Any, chosen: Any, goal: Any, data: Any) -> int:
+    def trajectory(
+        dofs: int, step_: float, flags: int, now: Any, limits: Any, chosen: Any, goal: Any, data: Any
+    ) -> int:
         """The length of the whole path, reached one recorded frame a step."""
         count = max(1, len(world._path) - 1)
         done = np.abs(np.diff(world.recording.joints[world._path], axis=0))

@@ -39,7 +39,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, dict
         (packages / file).write_text(text)
     monkeypatch.setattr(sys, "path", [str(packages), *sys.path])
     monkeypatch.setattr(installation, "_installed", lambda package: False)
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("rlbench", "pyrep", *installation.LIBRARIES)]:
+    for name in [
+        name for name in sys.modules if name.partition(".")[0] in ("rlbench", "pyrep", *installation.LIBRARIES)
+    ]:
         monkeypatch.delitem(sys.modules, name)
     return tmp_path, {
         ROOT: str(coppelia),

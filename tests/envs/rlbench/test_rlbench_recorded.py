@@ -116,7 +116,9 @@ def test_demonstration_is_the_recorded_episode(blind: RLBenchEnvironment, coppel
     for index, frame in enumerate(frames):
         recorded = episode.low_dim(index)
         for name in NUMBERS:
-            np.testing.assert_allclose(getattr(frame, name), getattr(recorded, name), atol=2e-6, err_msg=f"{index} {name}")
+            np.testing.assert_allclose(
+                getattr(frame, name), getattr(recorded, name), atol=2e-6, err_msg=f"{index} {name}"
+            )
         assert frame.gripper_open == recorded.gripper_open
         # PerAct's branch leaves in the first frame what the demonstration before had at its end.
         assert frame.ignore_collisions == (recorded.ignore_collisions if index else False), index
@@ -240,9 +242,7 @@ def test_collect_and_go_back(coppelia, tmp_path: Path) -> None:
             assert view.rgb.shape == (48, 48, 3) and view.intrinsics[0, 0] > 0 and view.rgb.std() > 1
     with RLBenchEnvironment("open_drawer", ("front",)) as environment:
         start = environment.reset_to(written.scene)
-        np.testing.assert_array_equal(
-            start.observation.task_low_dim_state, written.low_dim(0).task_low_dim_state
-        )
+        np.testing.assert_array_equal(start.observation.task_low_dim_state, written.low_dim(0).task_low_dim_state)
 
 
 def test_rlbench_reads_what_we_write(
@@ -301,9 +301,10 @@ def test_we_read_what_the_current_rlbench_writes(environment: RLBenchEnvironment
     assert read.scene.random_state[2:] == random_state(5)[2:]
     source = coppelia.recording.episode
     assert_is_recorded(read.observation(0), source.observation(0), "first frame")
-    assert find_keyframes(read.joint_velocities, read.gripper_open)[0] == find_keyframes(
-        source.joint_velocities, source.gripper_open
-    )[0]
+    assert (
+        find_keyframes(read.joint_velocities, read.gripper_open)[0]
+        == find_keyframes(source.joint_velocities, source.gripper_open)[0]
+    )
 
 
 def test_published_episodes_tell_their_scenes(blind: RLBenchEnvironment, real_data: Path) -> None:
