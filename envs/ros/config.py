@@ -39,7 +39,6 @@ class TopicsConfig:
     joints: list[str] = field(default_factory=lambda: ["/joint_states"])
     stop: str | None = "/e_stop"
     refusals: str = "/manifield/refusals"
-    goals: str = "/manifield/goal"
 
 
 @dataclass
@@ -102,7 +101,7 @@ class LimitsConfig:
     boxes: list[Any] = field(default_factory=lambda: [{"centre": [0.25, 0.0, 0.652], "size": [1.1, 1.5, 0.2]}])
     contact_depth: float = 0.01
     cloud: bool = True
-    goal_age: float = 10.0
+    goal_age: float = 30.0
     confirm: bool = True
     dry_run: bool = False
 
@@ -155,7 +154,13 @@ class RosConfig:
         joints, limits = len(self.arm.joints), self.limits
         if self.arm.model == "panda" and joints != 7:
             raise InputError(f"arm.joints names {joints} joints: the panda has 7")
-        for key, count in (("low", 3), ("high", 3), ("joint_low", joints), ("joint_high", joints), ("joint_speed", joints)):
+        for key, count in (
+            ("low", 3),
+            ("high", 3),
+            ("joint_low", joints),
+            ("joint_high", joints),
+            ("joint_speed", joints),
+        ):
             _numbers(f"limits.{key}", getattr(limits, key), count)
         for low, high in ((limits.low, limits.high), (limits.joint_low, limits.joint_high)):
             if not (np.asarray(low) < np.asarray(high)).all():
@@ -164,7 +169,9 @@ class RosConfig:
             _pose(f"frames.{key}", getattr(self.frames, key))
         for name, camera in self.frames.cameras.items():
             if not isinstance(camera, Mapping) or set(camera) != {"frame", "pose"}:
-                raise InputError(f"frames.cameras.{name}: give frame: (the parent's) and pose: [x, y, z, qx, qy, qz, qw]")
+                raise InputError(
+                    f"frames.cameras.{name}: give frame: (the parent's) and pose: [x, y, z, qx, qy, qz, qw]"
+                )
             _pose(f"frames.cameras.{name}.pose", camera["pose"])
         for number, box in enumerate(limits.boxes):
             if not isinstance(box, Mapping) or set(box) != {"centre", "size"}:
@@ -174,7 +181,17 @@ class RosConfig:
         _numbers("arm.arrival", self.arm.arrival, 2)
         positive = {
             "limits": ("step", "turn", "start_error", "effort", "goal_age"),
-            "sensing": ("picture_age", "joint_age", "stamp_age", "skew", "mismatch", "spread", "jump", "patience", "far"),
+            "sensing": (
+                "picture_age",
+                "joint_age",
+                "stamp_age",
+                "skew",
+                "mismatch",
+                "spread",
+                "jump",
+                "patience",
+                "far",
+            ),
             "arm": ("speed", "contact_speed"),
             "gripper": ("width", "speed", "seconds"),
         }

@@ -90,7 +90,9 @@ class FrankaGrasp(Goal):
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
-        values = [wire[key] for key in ("width", "speed", "force")] + [wire["epsilon"][key] for key in ("inner", "outer")]
+        values = [wire[key] for key in ("width", "speed", "force")] + [
+            wire["epsilon"][key] for key in ("inner", "outer")
+        ]
         return cls(*(float(value) for value in floats(values)))
 
 

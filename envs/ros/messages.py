@@ -334,9 +334,7 @@ class JointTrajectory(Message):
             raise MalformedMessage("some points have velocities, others have none")
         times = np.array([seconds(point["time_from_start"]) for point in points])
         shape = (-1, len(names)) if names else (0, 0)
-        return cls(
-            names, times, np.reshape(positions, shape), np.reshape(velocities, shape), stamp, frame
-        )
+        return cls(names, times, np.reshape(positions, shape), np.reshape(velocities, shape), stamp, frame)
 
 
 def header(stamp: int, frame_id: str) -> Wire:

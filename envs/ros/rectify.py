@@ -54,7 +54,9 @@ def undistorted(color: np.ndarray, depth: np.ndarray, info: CameraInfo) -> tuple
     if np.abs(info.distortion).max(initial=0.0) < _NO_DISTORTION:
         return color, depth
     if info.distortion_model not in _MODELS:
-        raise CannotRectify(f"lens distortion of model {info.distortion_model} is not known: publish rectified pictures")
+        raise CannotRectify(
+            f"lens distortion of model {info.distortion_model} is not known: publish rectified pictures"
+        )
     coefficients = np.zeros(8)  # k1 k2 p1 p2 k3, and k4 k5 k6 of the rational model
     coefficients[: len(info.distortion)] = info.distortion[:8]
     u, v = _source_pixels(info.height, info.width, tuple(info.intrinsics.ravel()), tuple(coefficients))

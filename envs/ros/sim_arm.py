@@ -26,7 +26,17 @@ from envs.ros.arm import BEGUN_TOPIC, EPISODE_TOPIC, SUCCESS_TOPIC
 from envs.ros.config import RosConfig
 from envs.ros.geometry import pose_matrix
 from envs.ros.goals import FollowJointTrajectory, FrankaGrasp, FrankaMove, Goal, GripperCommand
-from envs.ros.messages import Bool, CameraInfo, CompressedImage, Image, JointState, PoseStamped, Text, Transform, Transforms
+from envs.ros.messages import (
+    Bool,
+    CameraInfo,
+    CompressedImage,
+    Image,
+    JointState,
+    PoseStamped,
+    Text,
+    Transform,
+    Transforms,
+)
 from envs.ros.transport import NotConnected, ServedGoal, ServingTransport
 from manifield.errors import InputError
 
@@ -107,12 +117,14 @@ class SimArm:
         unseen: Sequence[str] = (),
         serve_trajectories: bool = True,
         serve_franka: bool = False,
+        seed: int = 0,
+        variation: int = 0,
     ) -> None:
         self._transport, self._config, self._camera_rate = transport, config, camera_rate
         self._unseen = list(unseen)
         self._serve_trajectories, self._serve_franka = serve_trajectories, serve_franka
         self._environment = MujocoEnvironment(task, config.cameras, config.image_size, unseen=unseen)
-        self._wanted: dict[str, Any] | None = {"task": task, "seed": 0, "variation": 0, "request": 0}
+        self._wanted: dict[str, Any] | None = {"task": task, "seed": seed, "variation": variation, "request": 0}
         self._begun: dict[str, Any] = {}
         self._lock = threading.RLock()
         self._motion: _Motion | None = None
@@ -218,9 +230,7 @@ class SimArm:
         try:
             task = str(wanted["task"])
             if task != self._environment.task:
-                other = MujocoEnvironment(
-                    task, self._config.cameras, self._config.image_size, unseen=self._unseen
-                )
+                other = MujocoEnvironment(task, self._config.cameras, self._config.image_size, unseen=self._unseen)
                 self._environment.close()
                 self._environment = other
             start = self._environment.reset(int(wanted["seed"]), int(wanted["variation"]))
@@ -415,7 +425,9 @@ class SimArm:
             ),
         )
         T_base_hand = np.linalg.inv(self._base_pose()) @ self._body_pose("hand")
-        self._transport.publish("/tf", Transforms((Transform(stamp, config.frames.base, self._frame(HAND), T_base_hand),)))
+        self._transport.publish(
+            "/tf", Transforms((Transform(stamp, config.frames.base, self._frame(HAND), T_base_hand),))
+        )
 
     def _tell_static_frames(self) -> None:
         """Where the fixed cameras and the one on the hand are, and the tool on the hand."""
