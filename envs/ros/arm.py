@@ -36,7 +36,7 @@ _EPISODE_WAIT = 20.0
 
 
 class RosEnvironment(Environment):
-    """One arm on one bus. Every command goes through the safety layer (`envs.ros.safety.Guard`), which cannot be left out.
+    """One arm on one bus. Every command goes through the safety layer (`envs.ros.safety.Guard`), always.
 
     Connects when it is first used. An action that was refused or stopped ends as `Outcome.failure` with the reason;
     after a stop nothing moves until a person has called `reset_stop`.
@@ -54,7 +54,7 @@ class RosEnvironment(Environment):
         """
         Args:
             task: what is to be done, e.g. the task's name; the rehearsal arm sets its scene up by it.
-            cameras: names to put into the topics. image_size: pixels of the square pictures that the policy was trained on.
+            cameras: names to put into the topics. image_size: pixels of the square pictures that the policy wants.
             confirm: asks a person before every motion, see `limits.confirm`.
             transport_override: a transport to use instead of the one that the config describes; closed with this.
             config: further parts of `RosConfig`.
@@ -111,8 +111,8 @@ class RosEnvironment(Environment):
         return make_task(self.task).variation_count
 
     def reset(self, seed: int, variation: int) -> Start:
-        """The rehearsal arm builds its scene; on a real arm the scene stands as a person has set it up, and what to do is
-        told by that person, too."""
+        """The rehearsal arm builds its scene; on a real arm the scene stands as a person has set it up, who also says what
+        to do."""
         self.connect()
         if not self.config.rehearsal:
             return Start(self.observe(), [self.task.replace("_", " ")], variation)
@@ -123,8 +123,8 @@ class RosEnvironment(Environment):
         while self._begun is None or self._begun.get("request") != episode["request"]:
             if time.monotonic() - begin > _EPISODE_WAIT:
                 raise InputError(
-                    f"the rehearsal arm has not begun {self.task} within {_EPISODE_WAIT:g} s: does `manifield sim-arm` run, "
-                    "with the same domain?"
+                    f"the rehearsal arm has not begun {self.task} within {_EPISODE_WAIT:g} s: does `manifield sim-arm` "
+                    "run, with the same domain?"
                 )
             time.sleep(0.01)
         begun = self._begun

@@ -55,7 +55,7 @@ class MotionGoal:
 
 
 def check_goal(goal: MotionGoal, tool: np.ndarray, now: int, session: int, limits: LimitsConfig) -> None:
-    """Check what a goal says by itself. tool: [4, 4] where the tool is. now: ns. session: the transport's at present."""
+    """Check what a goal says by itself. tool: [4, 4] where the tool is. now: ns. session: the present one."""
     position, quaternion = (np.asarray(value) for value in (goal.position, goal.quaternion))
     if (
         position.shape != (3,)
@@ -133,7 +133,7 @@ def check_trajectory(trajectory: JointTrajectory, joints: np.ndarray, names: lis
             point, joint = np.argwhere(values > fastest)[0]
             raise Refusal(
                 "speed",
-                f"{names[joint]} would move at {values[point, joint]:.2f} rad/s (at most {limits.joint_speed[joint]:g})",
+                f"{names[joint]} would move at {values[point, joint]:.2f} rad/s, above {limits.joint_speed[joint]:g}",
             )
 
 
@@ -165,7 +165,7 @@ def check_path(
 
 
 def sparse_path(path: np.ndarray) -> np.ndarray:
-    """The corners of a joint path [N, 7]: points on a straight line between their neighbours (to 1 mrad) are left out."""
+    """The corners of a joint path [N, 7]: points on a line between their neighbours (to 1 mrad) are left out."""
     keep = [0]
     for k in range(1, len(path) - 1):
         start = path[keep[-1]]

@@ -1,4 +1,4 @@
-"""Goals of the actions that move an arm and its gripper, as plain dataclasses; see `envs.ros.messages` for the wire form.
+"""Goals of the actions that move an arm and its gripper, as plain dataclasses; `envs.ros.messages` has the wire form.
 
 Interfaces: control_msgs (ros2_control's controllers), franka_msgs (franka_ros2's gripper), moveit_msgs (MoveIt 2).
 """

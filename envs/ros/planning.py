@@ -84,7 +84,7 @@ class PlanningScene:
     def plan(
         self, joints: np.ndarray, position: np.ndarray, quaternion: np.ndarray, may_touch: bool, cloud: np.ndarray
     ) -> Plan:
-        """A joint path to a world pose or to its half turn about the tool's z (the same grasp), the nearer one first."""
+        """A joint path to a world pose or to its half turn about the tool's z (the same grasp), the nearer first."""
         simulation = self._simulation(
             np.zeros((0, 3)) if may_touch else cloud, self._contact_depth if may_touch else 0.0
         )

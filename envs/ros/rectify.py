@@ -1,4 +1,4 @@
-"""From a camera's picture to the one a policy was trained on: lens distortion taken out, cropped to a square, scaled."""
+"""From a camera's picture to what a policy was trained on: lens distortion taken out, cropped to a square, scaled."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def undistorted(color: np.ndarray, depth: np.ndarray, info: CameraInfo) -> tuple
 def _source_pixels(
     height: int, width: int, intrinsics: tuple[float, ...], distortion: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where in the distorted picture each pixel of the straight one lies: u, v [H, W] (Brown's model, OpenCV's order)."""
+    """Where in the distorted picture each pixel of the straight one lies: u, v [H, W] (Brown's model)."""
     fx, _, cx, _, fy, cy = intrinsics[:6]
     k1, k2, p1, p2, k3, k4, k5, k6 = distortion
     y, x = np.meshgrid((np.arange(height) - cy) / fy, (np.arange(width) - cx) / fx, indexing="ij")

@@ -146,8 +146,8 @@ class Guard:
         expected: float,
         tick: Callable[[], None] | None = None,
     ) -> None:
-        """Lead a Cartesian controller along the straight line. to_message: of a world pose [4, 4]. expected: seconds, which
-        set the speed. Raises as `follow`."""
+        """Lead a Cartesian controller along the straight line. to_message: of a world pose [4, 4]. expected: seconds,
+        which set the speed. Raises as `follow`."""
         self._ask(goal, lambda: self._check_present(goal), None, expected)
         if self._limits.dry_run:
             return
@@ -213,7 +213,7 @@ class Guard:
         self.latched = None
 
     def refuse(self, refusal: Refusal) -> None:
-        """Log and publish the reason of a refusal that was found elsewhere (no plan), like those that are found here."""
+        """Log and publish the reason of a refusal that was found elsewhere (no plan), as of those found here."""
         self.refusals[refusal.kind] = self.refusals.get(refusal.kind, 0) + 1
         logger.warning("refused: %s", refusal)
         self._say("refused", str(refusal))

@@ -1,8 +1,8 @@
 """The rehearsal arm: the simulator's twin as a ROS robot, in real time, for `manifield sim-arm` and for tests.
 
 It behaves as a robot's drivers do: a trajectory controller that holds its position when a goal is cancelled, a gripper
-with both usual interfaces, a Cartesian controller on a pose topic, cameras with calibration and frames, joint states, an
-emergency stop. Beside these it has three topics that no robot has: which episode to set up, that it has begun, and
+with both usual interfaces, a Cartesian controller on a pose topic, cameras with calibration and frames, joint states,
+an emergency stop. Beside these it has three topics that no robot has: which episode to set up, that it has begun, and
 whether the task is solved (see `envs.ros.arm`).
 """
 
@@ -57,10 +57,10 @@ HAND, TOOL = "hand", "hand_tcp"
 class Faults:
     """What is wrong with the robot, for rehearsals of that: set over `FAULT_TOPIC`.
 
-    frozen: "joints", "cameras" or both: no longer published. nan: a joint's position is no number. skew: seconds added to
-    every stamp. depth_lag: seconds taken from the depth pictures' stamps. jump: radians added to the first joint's
-    position as told. deaf: goals are accepted and never end. reject: goals are rejected. abort: goals end as aborted, as
-    by a reflex.
+    frozen: "joints", "cameras" or both: no longer published. nan: a joint's position is no number. skew: seconds added
+    to every stamp. depth_lag: seconds taken from the depth pictures' stamps. jump: radians added to the first joint's
+    position as told. deaf: goals are accepted and never end. reject: goals are rejected. abort: goals end as aborted,
+    as by a reflex.
     """
 
     frozen: list[str] = field(default_factory=list)

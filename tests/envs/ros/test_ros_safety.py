@@ -1,4 +1,4 @@
-"""The safety layer: what is hostile does not reach the bus, each with its reason; what is let through is within limits."""
+"""The safety layer: what is hostile does not reach the bus, and has its reason; the rest is within limits."""
 
 from __future__ import annotations
 
