@@ -123,6 +123,11 @@ class RosbridgeTransport(Transport):
             self._lose_goals()
         return handle
 
+    def cancel_all(self, action: str) -> None:
+        # A request without a goal's id and time means all of them (action_msgs/srv/CancelGoal).
+        service = {"service": f"{action}/_action/cancel_goal", "type": "action_msgs/srv/CancelGoal"}
+        self._send({"op": "call_service", "id": f"cancel:{action}", **service, "args": {}})
+
     def _send(self, frame: dict[str, Any]) -> None:
         """Encode strictly and send on the present connection.
 

@@ -43,6 +43,8 @@ from manifield.errors import InputError
 logger = logging.getLogger(__name__)
 STOP_BUTTON = "/sim_arm/stop_button"  # Bool: press or release the emergency stop
 FAULT_TOPIC = "/sim_arm/fault"  # JSON of `Faults`
+TAKEN_TOPIC = "/sim_arm/taken"  # every goal that was accepted
+HALTED_TOPIC = "/sim_arm/halted"  # JSON: when (ns) and why a motion ended before its goal
 JOINT_RATE = 100.0
 SUCCESS_RATE = 10.0
 STOP_RATE = 5.0
@@ -135,7 +137,6 @@ class SimArm:
         self.stop_pressed = False
         self.is_ready = threading.Event()
         self._ending = threading.Event()
-        self.still_since: float | None = None  # monotonic, since when nothing has been moving the arm; None: moving
 
     def start(self) -> None:
         """Announce topics, listen, serve. The transport must have been started."""
@@ -147,6 +148,8 @@ class SimArm:
             bus.advertise(config.topics.info.format(camera=camera), CameraInfo)
         bus.advertise(config.topics.joints[0], JointState)
         bus.advertise("/tf", Transforms)
+        bus.advertise(HALTED_TOPIC, Text)
+        bus.advertise(TAKEN_TOPIC, Text)
         if config.topics.stop:
             bus.publish(config.topics.stop, Bool(False), latched=True)
         bus.subscribe(EPISODE_TOPIC, Text, self._take_episode)
@@ -212,9 +215,10 @@ class SimArm:
             self._pose_target = None
             if self._is_up():
                 self._hold = self._environment.simulation.joints.copy()
-            self.still_since = time.monotonic()
         if motion is not None:
+            halted = {"stamp": time.time_ns(), "words": words}
             motion.end(error, words)
+            self._transport.publish(HALTED_TOPIC, Text(json.dumps(halted)))
 
     def _is_up(self) -> bool:
         return bool(self._begun) and not self._begun.get("error")
@@ -289,12 +293,10 @@ class SimArm:
                 error = float(np.abs(joints - motion.positions[-1]).max())
                 if error < GOAL_TOLERANCE and np.abs(simulation.joint_speeds).max() < AT_REST:
                     self._motion, self._hold = None, motion.positions[-1].copy()
-                    self.still_since = time.monotonic()
                     motion.end()
                 elif over > motion.patience:
                     # Pressing against something is what many key-frames want: keep pressing, and say how far it came.
                     self._motion, self._hold = None, motion.positions[-1].copy()
-                    self.still_since = time.monotonic()
                     motion.end(0 if error < PATH_TOLERANCE else -5, f"{error:.3f} rad from the goal")
 
     def _refuses(self) -> bool:
@@ -311,11 +313,12 @@ class SimArm:
         goal = served.goal
         assert isinstance(goal, FollowJointTrajectory)
         self._halt(-102, "preempted by another goal")
+        self._transport.publish(TAKEN_TOPIC, Text(goal.ROS_TYPE))
         motion = _Motion(goal, self._environment.simulation.joints.copy())
         if self.faults.deaf:
             motion.times = motion.times + 1e6  # accepted, never begun
         with self._lock:
-            self._motion, self.still_since = motion, None
+            self._motion = motion
         last_feedback = 0.0
         while not motion.ended.wait(0.004):
             if served.cancel_asked.is_set() and not self.faults.deaf:
@@ -386,7 +389,7 @@ class SimArm:
         found = InverseKinematics(self._environment.simulation).solve(T_world_tool[:3, 3], T_world_tool[:3, :3], seed)
         with self._lock:
             if found is not None and self._motion is None:
-                self._pose_target, self.still_since = found, None
+                self._pose_target = found
 
     def _base_pose(self) -> np.ndarray:
         """[4, 4] of the robot's base in the simulator's world."""
