@@ -32,7 +32,7 @@ TOOL_SPEED, TOOL_TURN = 0.4, 1.2  # metres and radians a second of a Cartesian c
 SETTLE = 0.1  # seconds after a motion before what is seen counts as the state that it led to
 # The rehearsal arm's topics, see `envs.ros.sim_arm`.
 EPISODE_TOPIC, BEGUN_TOPIC, SUCCESS_TOPIC = "/sim_arm/episode", "/sim_arm/begun", "/sim_arm/success"
-_EPISODE_WAIT = 20.0
+_EPISODE_WAIT, _EPISODE_AGAIN = 20.0, 1.0  # seconds
 
 
 class RosEnvironment(Environment):
@@ -118,19 +118,21 @@ class RosEnvironment(Environment):
             return Start(self.observe(), [self.task.replace("_", " ")], variation)
         episode = {"task": self.task, "seed": seed, "variation": variation, "request": time.time_ns()}
         self._begun, self._success = None, (0, False)
-        self.transport.publish(EPISODE_TOPIC, Text(json.dumps(episode)))
-        begin = time.monotonic()
+        begin, asked = time.monotonic(), -1.0
         while self._begun is None or self._begun.get("request") != episode["request"]:
             if time.monotonic() - begin > _EPISODE_WAIT:
                 raise InputError(
                     f"the rehearsal arm has not begun {self.task} within {_EPISODE_WAIT:g} s: does `manifield sim-arm` "
                     "run, with the same domain?"
                 )
+            if time.monotonic() - asked > _EPISODE_AGAIN:  # it may not have been discovered yet
+                asked = time.monotonic()
+                self.transport.publish(EPISODE_TOPIC, Text(json.dumps(episode)))
             time.sleep(0.01)
         begun = self._begun
         if begun.get("error"):
             raise InputError(f"the rehearsal arm: {begun['error']}")
-        self.sensors.forget()  # of the scene before
+        self.sensors.forget_scene()
         self.guard.reset("the rehearsal")
         return Start(self._look(int(begun["stamp"])).observation, list(begun["descriptions"]), variation)
 

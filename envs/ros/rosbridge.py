@@ -191,9 +191,9 @@ class RosbridgeTransport(Transport):
             return
         values = frame.get("values", {})
         status = frame.get("status", values.get("status") if isinstance(values, dict) else None)
-        if status in _ENDS:
-            known[0].move_to(_ENDS[status], values if isinstance(values, dict) else {})
-        else:  # how a server says that a goal was not taken, or that it knows no such action
+        if status in _ENDS and isinstance(values, dict):
+            known[0].move_to(_ENDS[status], values)
+        else:  # words in the place of a result: how a server says that a goal was not taken, whatever the status is
             known[0].move_to(GoalState.REJECTED, reason=str(values or "the action's server rejected it"))
 
     def _complaint(self, frame: Mapping[str, Any]) -> None:

@@ -46,6 +46,7 @@ FAULT_TOPIC = "/sim_arm/fault"  # JSON of `Faults`
 TAKEN_TOPIC = "/sim_arm/taken"  # every goal that was accepted
 HALTED_TOPIC = "/sim_arm/halted"  # JSON: when (ns) and why a motion ended before its goal
 JOINT_RATE = 100.0
+MOST_AT_ONCE = 0.1  # seconds that are caught up with after a pause of the machine's
 SUCCESS_RATE = 10.0
 STOP_RATE = 5.0
 PATH_TOLERANCE = 0.25  # radians behind the path at which the controller gives up
@@ -78,11 +79,11 @@ class Faults:
 class _Motion:
     """A trajectory under way."""
 
-    def __init__(self, goal: FollowJointTrajectory, start: np.ndarray) -> None:
+    def __init__(self, goal: FollowJointTrajectory, start: np.ndarray, begin: float) -> None:
         trajectory = goal.trajectory
         self.times = np.concatenate([[0.0], trajectory.times])
         self.positions = np.concatenate([start[None], trajectory.positions])
-        self.begin = time.monotonic()
+        self.begin = begin  # in the simulator's time
         self.patience = goal.goal_time
         self.ended = threading.Event()
         self.error = 0
@@ -166,13 +167,14 @@ class SimArm:
     def spin(self, stopping: Callable[[], bool] = lambda: False) -> None:
         """Live in real time until `stopping` or `end`."""
         period = 1.0 / JOINT_RATE
-        upcoming = time.monotonic()
+        upcoming = last = time.monotonic()
         next_pictures = next_success = next_stop = upcoming
         try:
             while not (stopping() or self._ending.is_set()):
                 self._set_up()
-                self._advance(period)
                 now = time.monotonic()
+                self._advance(min(now - last, MOST_AT_ONCE))
+                last = now
                 try:
                     self._tell_state()
                     if now >= next_pictures:
@@ -259,7 +261,7 @@ class SimArm:
                 command = panda.FINGER_OPEN if self._grip else panda.FINGER_SQUEEZE
                 simulation.data.ctrl[simulation.finger_servo] = command
                 self._grip = None
-        for _ in range(round(seconds / (2 * TIME_STEP))):
+        for _ in range(max(1, round(seconds / (2 * TIME_STEP)))):
             with self._lock:
                 position, velocity = self._target(2 * TIME_STEP)
             simulation.data.ctrl[simulation.arm_servos] = position + panda.SERVO_LAG * velocity
@@ -268,7 +270,7 @@ class SimArm:
 
     def _target(self, seconds: float) -> tuple[np.ndarray, np.ndarray]:
         if self._motion is not None:
-            return self._motion.target(time.monotonic() - self._motion.begin)
+            return self._motion.target(float(self._environment.simulation.data.time) - self._motion.begin)
         if self._pose_target is not None:
             step = np.clip(self._pose_target - self._hold, -CARTESIAN_SPEED * seconds, CARTESIAN_SPEED * seconds)
             self._hold = self._hold + step
@@ -281,7 +283,7 @@ class SimArm:
             motion, simulation = self._motion, self._environment.simulation
             if motion is None:
                 return
-            passed = time.monotonic() - motion.begin
+            passed = float(simulation.data.time) - motion.begin
             joints = simulation.joints
             behind = float(np.abs(joints - motion.target(passed)[0]).max())
             over = passed - float(motion.times[-1])
@@ -314,7 +316,8 @@ class SimArm:
         assert isinstance(goal, FollowJointTrajectory)
         self._halt(-102, "preempted by another goal")
         self._transport.publish(TAKEN_TOPIC, Text(goal.ROS_TYPE))
-        motion = _Motion(goal, self._environment.simulation.joints.copy())
+        simulation = self._environment.simulation
+        motion = _Motion(goal, simulation.joints.copy(), float(simulation.data.time))
         if self.faults.deaf:
             motion.times = motion.times + 1e6  # accepted, never begun
         with self._lock:
@@ -369,7 +372,9 @@ class SimArm:
             return
         if isinstance(wanted, dict):
             with self._lock:
-                self._wanted = wanted
+                known = [episode.get("request") for episode in (self._begun, self._wanted or {})]
+                if wanted.get("request") not in known:
+                    self._wanted = wanted
 
     def _take_fault(self, message: Text) -> None:
         self.faults = Faults(**json.loads(message.text))

@@ -137,7 +137,13 @@ def test_goals_of_every_kind(robot: RclpyTransport, client: Transport, goal: Goa
     action = f"/test/{name}_{type(client).__name__.lower()}"
     server = Server(robot, action, type(goal))
     client.prepare_action(action, type(goal))
-    time.sleep(0.5)
+
+    def found() -> bool:
+        handle = client.send_goal(action, goal)
+        return handle.wait(5) and handle.state is GoalState.SUCCEEDED
+
+    wait_for(found, 20, "the server is discovered")
+    server.taken.clear()
     for way, state in (
         ("succeed", GoalState.SUCCEEDED),
         ("abort", GoalState.ABORTED),
