@@ -57,6 +57,8 @@ class RosbridgeTransport(Transport):
                 ready.set()
 
         ros.factory.on("ready", opened)
+        if ros.factory._proto is not None:  # already there, before anybody listened: it connects by itself
+            opened(ros.factory._proto)
         ros.factory.on("close", lambda protocol: self._close(protocol) if self._ros is ros else None)
         ros.factory.manager.run()
         if not ready.wait(timeout):
@@ -143,6 +145,8 @@ class RosbridgeTransport(Transport):
     def _open(self, protocol: Any) -> None:
         protocol.on_message = lambda payload: self._receive(payload)
         with self._lock:
+            if protocol is self._protocol:
+                return
             self._protocol = protocol
             self.session += 1
             self._advertised.clear()
