@@ -66,7 +66,7 @@ def run(config: DictConfig) -> None:
         return
     if settings["select"] is not None:
         raise InputError("select= chooses among recorded episodes: give their folder too, data=…")
-    settings["env"] = _seen_as_in_training(settings["env"], meta)
+    settings["env"] = seen_as_in_training(settings["env"], meta)
     for task in settings["tasks"]:  # a wrong name should show now, not after the tasks before it
         with make_environment(settings["env"], task) as environment:
             if settings["scenes"] is not None:
@@ -145,7 +145,7 @@ def _check_scenes(environment: Environment, settings: dict[str, Any]) -> None:
         )
 
 
-def _seen_as_in_training(env: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+def seen_as_in_training(env: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
     """The environment's config with the cameras and the picture size that the agent was trained with.
 
     Raises:
