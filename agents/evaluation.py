@@ -58,7 +58,7 @@ def run(config: DictConfig) -> list[dict[str, Any]] | None:
         return None
     if settings["select"] is not None:
         raise InputError("select= chooses among recorded episodes: give their folder too, data=…")
-    settings["env"] = _seen_as_in_training(settings["env"], meta)
+    settings["env"] = seen_as_in_training(settings["env"], meta)
     settings["env"].get("unseen", []).sort()  # the order means nothing
     settings["variations"] = _check_worlds(settings)
     if config.policy not in WEIGHTLESS:
@@ -175,7 +175,7 @@ def _check_scenes(environment: Environment, settings: dict[str, Any]) -> None:
         )
 
 
-def _seen_as_in_training(env: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+def seen_as_in_training(env: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
     """The environment's config with the cameras and the picture size that the agent was trained with; without an agent,
     as it is but for what is null.
 

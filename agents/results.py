@@ -42,7 +42,7 @@ def summarise(episodes: list[dict[str, Any]], settings: dict[str, Any]) -> dict[
     return {
         "policy": settings["policy"],
         "checkpoint": settings["checkpoint"],
-        "split": settings["split"],
+        "split": settings["split"] if settings.get("scenes") is None else "recorded",
         "seed": settings["seed"],
         "unseen": settings["env"].get("unseen", []),
         "tasks": tasks,

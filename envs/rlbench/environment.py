@@ -68,7 +68,8 @@ class RLBenchEnvironment(Environment):
         session.load()
         for name in cameras:
             choose(name, CAMERAS, "camera of RLBench")
-        distinct(list(cameras), "env.cameras")
+        if cameras:
+            distinct(list(cameras), "env.cameras")
         choose(renderer, RENDERERS, "renderer")
         if not fallback and session.is_peract():
             raise InputError(
@@ -92,7 +93,7 @@ class RLBenchEnvironment(Environment):
         return self._reset(random_state(seed), variation, random.Random(seed).getstate(), _DRAWS)
 
     def reset_to(self, scene: RecordedScene) -> Start:
-        """As PerAct and GNFactor evaluate: RLBench draws the scene of a demonstration again, from the state stored in it.
+        """As PerAct and GNFactor evaluate: RLBench draws the scene of a demonstration again, from the state kept in it.
 
         Exact where the tries to find a place for the task fail and succeed as they did then: the current RLBench stores
         their number in a demonstration, older files lack it.

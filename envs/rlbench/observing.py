@@ -52,7 +52,13 @@ class FieldCamera:
     def __init__(self, size: int, renderer: str) -> None:
         sensors = importlib.import_module("pyrep.objects.vision_sensor")
         modes = importlib.import_module("pyrep.const").RenderMode
-        self._sensor = sensors.VisionSensor.create([size, size], explicit_handling=True, render_mode=modes[renderer])
+        self._sensor = sensors.VisionSensor.create(
+            [size, size],
+            explicit_handling=True,
+            show_volume_not_detecting=False,  # nothing of it in other sensors' pictures
+            show_volume_detecting=False,
+            render_mode=modes[renderer],
+        )
 
     def draw(self, viewpoint: Viewpoint) -> CameraView:
         sensor = self._sensor
