@@ -51,7 +51,7 @@ class Player:
             self._environments[task] = make_environment(settings["env"], task)
         env = self._environments[task]
         seed = episode_seed(settings["split"], settings["seed"], task, index)
-        among = (settings["variations"] or {}).get(task) or range(env.variation_count())
+        among = (settings.get("variations") or {}).get(task) or range(env.variation_count())
         variation = among[episode_variation(settings["split"], settings["seed"], task, index, len(among))]
         rng = np.random.default_rng([seed, 1])  # not the scene's own stream
         if settings["scenes"] is None:

@@ -79,7 +79,8 @@ def tiny_config(data: Path, run: Path, *words: str):
 
     quick = {"data": data, "run": run, "batch": 2, "threads": 1, "log_every": 1, "wandb": "disabled"}
     given = {word.split("=", 1)[0] for word in words}
-    config = OmegaConf.to_container(compose("train", [*(f"{k}={v}" for k, v in quick.items() if k not in given), *words]))
+    defaults = [f"{k}={v}" for k, v in quick.items() if k not in given]
+    config = OmegaConf.to_container(compose("train", [*defaults, *words]))
     config["agent"] = {**config["agent"], **TINY}
     return OmegaConf.create(config)
 

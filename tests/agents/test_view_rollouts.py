@@ -25,7 +25,6 @@ def play(out: Path, keep: bool) -> dict[str, Any]:
         "keep": keep,
         "device": "cpu",
         "scenes": None,
-        "variations": None,
     }
     player = Player(settings, out)
     try:
