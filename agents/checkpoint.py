@@ -25,10 +25,22 @@ from agents.config import AgentConfig
 from agents.policy import Policy
 from agents.scene_field import SceneField, SceneFieldConfig
 from manifield.errors import InputError
+from manifield.files import read_whole
 from perception.language import LanguageEncoder, make_language_encoder
 
 NAME = re.compile(r"step_(\d+)$")
 POLICY_FILE, FIELD_FILE = "model.safetensors", "field.safetensors"
+META_FILE, LARGEST_META = "agent.json", 64 * 1024**2  # bytes
+META_KEYS = {
+    "step": int,
+    "agent": dict,
+    "language_identity": str,
+    "tasks": list,
+    "cameras": list,
+    "image_size": list,
+    "config": dict,
+}
+"""What agent.json must hold."""
 
 
 def save_checkpoint(
@@ -97,11 +109,20 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def load_meta(checkpoint: Path) -> dict[str, Any]:
-    """What agent.json says."""
+    """What agent.json says.
+
+    Raises:
+        InputError: it is missing or damaged, or lacks something.
+    """
+    path, mending = checkpoint / META_FILE, "choose another checkpoint"
     try:
-        return json.loads((checkpoint / "agent.json").read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{checkpoint / 'agent.json'} cannot be read ({error}): choose another checkpoint") from error
+        meta = json.loads(read_whole(path, LARGEST_META, mending))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({error}): {mending}") from None
+    for key, kind in META_KEYS.items():
+        if not isinstance(meta, dict) or not isinstance(meta.get(key), kind):
+            raise InputError(f"{path} is not a checkpoint's description, it has no {key}: {mending}")
+    return meta
 
 
 def load_policy(checkpoint: Path, untrained: bool = False) -> tuple[Policy, LanguageEncoder, dict[str, Any]]:
