@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from demos import images
-from demos.rlbench_axes import flip_axes, to_rlbench
 from envs.interface import CameraView
+from envs.rlbench.axes import flip_axes, to_rlbench
 from manifield.errors import InputError
 from manifield.files import read_whole
 

@@ -58,10 +58,10 @@ def record_episode(
         scene = episode_seed(SPLIT, seed, environment.task, index * ATTEMPTS_PER_EPISODE + attempt)
         drawn: dict[int, list[CameraView]] = {}
         frames, descriptions, ends, reason = _attempt(environment, scene, variation, stopping, plan, drawn)
-        keyframes = find_keyframes(
-            np.array([frame.joint_velocities for frame in frames]), np.array([frame.gripper_open for frame in frames])
-        )
-        reason = reason or _mismatch(keyframes, ends)
+        if reason is None:
+            speeds = np.array([frame.joint_velocities for frame in frames])
+            keyframes = find_keyframes(speeds, np.array([frame.gripper_open for frame in frames]))
+            reason = _mismatch(keyframes, ends)
         if reason is None:
             facts = {
                 "task": environment.task,
@@ -91,14 +91,17 @@ def _attempt(
     stopping: Callable[[], bool],
     plan: FieldViewPlan | None,
     drawn: dict[int, list[CameraView]],
-) -> tuple[list[Observation], list[str], list[int], str | None]:
+) -> tuple[list[Observation], list[str], list[int] | None, str | None]:
     """Let the expert act in one scene; fills `drawn` with the views of every frame of which `plan` may want them.
 
     Returns:
-        Frames, descriptions, the number of the last frame of each action, and why this is no demonstration (or None).
+        Frames, descriptions, the number of the last frame of each action (None: the expert did not say), and why this
+        is no demonstration (or None).
     """
     start = environment.reset(scene, variation)
-    frames, ends, success = [start.observation], [], False
+    frames: list[Observation] = []
+    ends: list[int] | None = []
+    success = False
 
     def draw(complete: bool = False) -> None:
         number = len(frames) - 1
@@ -111,22 +114,28 @@ def _attempt(
         frames.append(observation)
         draw()
 
-    draw()
     try:
-        for action in environment.expert():
-            outcome = environment.step(action, keep)
-            ends.append(len(frames) - 1)
-            success = outcome.success
-            if outcome.failure is not None:
-                return frames, start.descriptions, ends, outcome.failure
+        whole = environment.demonstrate(keep)
+        if whole is not None:
+            ends, success = None, whole.success
+        else:
+            keep(start.observation)
+            for action in environment.expert():
+                outcome = environment.step(action, keep)
+                ends.append(len(frames) - 1)
+                success = outcome.success
+                if outcome.failure is not None:
+                    return frames, start.descriptions, ends, outcome.failure
     except NoExpert:
         return frames, start.descriptions, ends, "no expert"
     draw(complete=True)
     return frames, start.descriptions, ends, None if success else "not solved"
 
 
-def _mismatch(keyframes: list[int], ends: list[int]) -> str | None:
+def _mismatch(keyframes: list[int], ends: list[int] | None) -> str | None:
     """Why the key-frames that training will find are not the expert's actions, one in the frames of each."""
+    if ends is None:
+        return None if keyframes else "no key-frame"
     if len(keyframes) != len(ends):
         return f"{'more' if len(keyframes) > len(ends) else 'fewer'} key-frames than actions"
     starts = [0, *ends[:-1]]

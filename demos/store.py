@@ -18,10 +18,10 @@ import numpy as np
 
 from demos import images
 from demos.field_views import field_frames, read_field_views
-from demos.rlbench_axes import flip_axes
 from demos.unpickle import StoredDemo, StoredObservation, read_pickle
 from demos.writer import DESCRIPTIONS, LOW_DIM, VARIATION, episode_directory, write_episode
-from envs.interface import CameraView, Observation
+from envs.interface import CameraView, Observation, RecordedScene
+from envs.rlbench.axes import flip_axes
 from manifield.errors import InputError, choose
 
 __all__ = ["Episode", "episode_directory", "find_episodes", "open_episode", "select_episodes", "write_episode"]
@@ -129,6 +129,8 @@ class Episode:
         folders = path.resolve().parts
         self.task = folders[-4] if len(folders) > 3 and folders[-2] == "episodes" else path.name
         self.variation = self._read_variation(demo, folders[-3] if len(folders) > 2 else "")
+        self._random_state = getattr(demo, "random_seed", None)
+        self._attempts = getattr(demo, "num_reset_attempts", None)
         self.descriptions = self._read_descriptions()
         self.cameras = self._list_cameras()
 
@@ -218,6 +220,23 @@ class Episode:
         return read_field_views(self.path, range(len(self))[index])
 
     # All frames
+
+    @property
+    def scene(self) -> RecordedScene:
+        """How RLBench drew the scene, for an environment that can go back to it.
+
+        Raises:
+            InputError: the file does not tell.
+        """
+        state = self._random_state
+        try:
+            name, keys, position, has_gauss, cached = state  # type: ignore[misc]
+            restored = (str(name), np.array(keys, np.uint32), int(position), int(has_gauss), float(cached))
+            np.random.RandomState().set_state(restored)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise self._wrong("holds no random state of numpy's, so its scene cannot be built again") from None
+        attempts = self._attempts if type(self._attempts) is int and self._attempts > 0 else None
+        return RecordedScene(restored, self.variation, attempts)
 
     @cached_property
     def field_frames(self) -> tuple[int, ...]:

@@ -20,9 +20,10 @@ from scipy.spatial.transform import Rotation
 
 from demos import images
 from demos.field_views import write_field_views
-from demos.rlbench_axes import to_rlbench
 from demos.unpickle import StoredDemo, StoredObservation, dump_pickle
 from envs.interface import CameraView, Observation
+from envs.rlbench.axes import to_rlbench
+from envs.seeds import random_state
 from manifield.errors import InputError
 
 LOW_DIM = "low_dim_obs.pkl"
@@ -84,7 +85,7 @@ def write_episode(
             write_field_views(temporary, frame, views)
         demo = StoredDemo()
         vars(demo).update(
-            _observations=frames, random_seed=_random_state(extra.get("seed", 0)), variation_number=int(variation)
+            _observations=frames, random_seed=random_state(extra.get("seed", 0)), variation_number=int(variation)
         )
         (temporary / LOW_DIM).write_bytes(dump_pickle(demo))
         (temporary / VARIATION).write_bytes(dump_pickle(int(variation)))
@@ -224,13 +225,6 @@ def _numbers(index: int, name: str, value: Any, size: int | None) -> np.ndarray:
         wanted = "all finite numbers" if size is None else f"{size} finite number{'s' if size > 1 else ''}"
         raise InputError(f"frame {index}: {name} must be {wanted}, not {array.tolist()}")
     return array.reshape(-1)
-
-
-def _random_state(seed: int) -> tuple:
-    """The state of numpy's old generator that RLBench stores, here a function of the episode's seed."""
-    generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(int(seed))))
-    name, keys, position, has_gauss, cached = generator.get_state()
-    return str(name), np.array(keys, np.uint32), int(position), int(has_gauss), float(cached)
 
 
 def _flush(directory: Path) -> None:

@@ -100,11 +100,25 @@ class Start:
 
 
 @dataclass(frozen=True)
+class RecordedScene:
+    """How the scene of a recorded demonstration came about, for `reset_to`.
+
+    random_state: of numpy's old generator before the scene was drawn, as `numpy.random.get_state` tells it.
+    variation: its number. attempts: draws that it took until one fitted, None where nobody has noted it.
+    """
+
+    random_state: tuple
+    variation: int
+    attempts: int | None = None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What an action led to.
 
-    success: the task is solved now. failure: None, or why the action could not be carried out, one of
-    "invalid" (not finite, or outside the workspace), "unreachable", "in collision", "no path".
+    success: the task is solved now. failure: None, or why the episode is over: the action could not be carried out
+    ("invalid": not finite, or outside the workspace; "unreachable"; "in collision"; "no path"), or the task can no
+    longer be solved ("spoiled").
     """
 
     observation: Observation
@@ -145,6 +159,13 @@ class Environment(ABC):
     def reset(self, seed: int, variation: int) -> Start:
         """Build the scene of `variation` with poses drawn from `seed`, and observe it."""
 
+    def reset_to(self, scene: RecordedScene) -> Start:
+        """Build the scene of a recorded demonstration once more, and observe it.
+
+        Only worlds that other programs have recorded in can; others keep this method as it is.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot go back to recorded scenes")
+
     @abstractmethod
     def step(self, action: Action, record: Recorder | None = None) -> Outcome:
         """Carry the action out. `record` gets an observation at the recording rate while the robot moves, the last one
@@ -167,6 +188,14 @@ class Environment(ABC):
         Only worlds with privileged state have one. Raises `NoExpert` where there is none or it sees no way.
         """
         raise NoExpert(f"{type(self).__name__} has no expert for {self.task}")
+
+    def demonstrate(self, record: Recorder) -> Outcome | None:
+        """Let an expert act from the state after `reset` to the end that cannot be asked for key-frames one by one.
+
+        `record` gets every frame, the first one too. None, and nothing has happened, where there is no such expert (ask
+        `expert`). Raises `NoExpert` where it sees no way.
+        """
+        return None
 
     def choices(self) -> Choices | None:
         """What the instruction chooses among; None where nobody knows (a real arm, a recorded episode)."""

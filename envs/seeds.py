@@ -27,3 +27,11 @@ def episode_variation(split: str, seed: int, task: str, index: int, count: int) 
     variations evenly and those of `test` are not just those demonstrated."""
     order = np.random.default_rng([seed, crc32(task.encode()), SPLITS.index(split)]).permutation(count)
     return int(order[index % count])
+
+
+def random_state(seed: int) -> tuple[str, np.ndarray, int, int, float]:
+    """The state of numpy's old, global generator that RLBench draws its scenes from and stores with them, as a function
+    of an episode's seed."""
+    generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(int(seed))))
+    name, keys, position, has_gauss, cached = generator.get_state()
+    return str(name), np.array(keys, np.uint32), int(position), int(has_gauss), float(cached)
