@@ -135,8 +135,11 @@ def load_policy(checkpoint: Path, untrained: bool = False) -> tuple[Policy, Lang
         InputError: the weights are missing, truncated or of another agent, or the encoder is not the one trained with.
     """
     meta = load_meta(checkpoint)
-    config = AgentConfig.from_mapping(meta["agent"])
-    language = make_language_encoder(**config.language)
+    try:
+        config = AgentConfig.from_mapping(meta["agent"])
+        language = make_language_encoder(**config.language)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # of a description that is none
+        raise InputError(f"{checkpoint / META_FILE} describes no agent ({error}): choose another checkpoint") from error
     if language.identity != meta["language_identity"]:
         raise InputError(
             f"{checkpoint} was trained with the language encoder {meta['language_identity']}, "
@@ -155,7 +158,10 @@ def load_field(checkpoint: Path, policy: Policy, words: int) -> SceneField | Non
     Raises:
         InputError: as `load_policy`.
     """
-    config = SceneFieldConfig.from_mapping(load_meta(checkpoint)["config"].get("field"))
+    try:
+        config = SceneFieldConfig.from_mapping(load_meta(checkpoint)["config"].get("field"))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{checkpoint / META_FILE} describes no field ({error}): choose another checkpoint") from error
     if config is None:
         return None
     path = checkpoint / FIELD_FILE

@@ -8,8 +8,6 @@ import os
 import pickle
 import resource
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -23,10 +21,9 @@ from demos.field_views import field_frames, read_field_view, write_field_views
 from demos.store import Episode, find_episodes, open_episode
 from demos.unpickle import StoredObservation, dump_pickle, read_pickle
 from demos.view.replay import read_facts
+from manifield import command
 from manifield.errors import InputError
 from manifield.files import inside, read_whole
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def refused(caught: pytest.ExceptionInfo[InputError], file: Path) -> None:
@@ -72,16 +69,13 @@ def test_a_payload_in_any_file_of_an_episode_is_refused_and_not_run(
     assert not trace.exists()
 
 
-def test_the_command_refuses_a_payload_in_one_line(episode: Path, tmp_path: Path) -> None:
-    """`manifield train` over a poisoned data set, as a process of its own: exit code 2, one line, nothing run."""
+def test_the_command_refuses_a_payload_in_one_line(
+    episode: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     trace = tmp_path / "trace"
     (episode / "low_dim_obs.pkl").write_bytes(pickle.dumps(Payload(trace), 4))
-    words = ["train", f"data={episode.parents[3]}", f"run={tmp_path / 'run'}", "wandb=disabled"]
-    done = subprocess.run(
-        [sys.executable, "-m", "manifield", *words], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    last = done.stderr.splitlines()[-1]
+    assert command.main(["train", f"data={episode.parents[3]}", f"run={tmp_path / 'run'}", "wandb=disabled"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("manifield: error: ") and str(episode / "low_dim_obs.pkl") in last and "refused" in last
     assert not trace.exists()
 
@@ -97,9 +91,7 @@ def test_an_observation_cannot_pose_as_an_array_somewhere_in_memory(episode: Pat
     spy.__dict__["__array_interface__"] = interface
     np.testing.assert_array_equal(np.array(spy, float), secret)  # the attack is a working one
     demo = read_pickle(episode / "low_dim_obs.pkl")
-    for name in ("_observations",):
-        frames = getattr(demo, name)
-        frames[2].__dict__["gripper_pose"] = spy
+    demo._observations[2].gripper_pose = spy
     demo.random_seed = None
     for frame in demo._observations:
         plain(frame)
