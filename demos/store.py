@@ -48,7 +48,7 @@ def find_episodes(root: Path | str, task: str | None = None) -> list[Path]:
         path
         for pattern in ("all_variations", "variation[0-9]*")
         for path in root.glob(f"*/{pattern}/episodes/episode*")
-        if re.fullmatch(r"episode\d+", path.name) and path.is_dir()
+        if re.fullmatch(r"episode[0-9]+", path.name) and path.is_dir()
     ]
     if not found:
         raise InputError(f"{root}: holds no episode; expected {EXPECTED}, as `manifield collect` writes them")
@@ -312,7 +312,7 @@ class Episode:
         if (self.path / VARIATION).exists():
             value, file = read_pickle(self.path / VARIATION), self.path / VARIATION
         else:
-            named = re.fullmatch(r"variation(\d+)", folder)
+            named = re.fullmatch(r"variation([0-9]+)", folder)
             value, file = int(named[1]) if named else getattr(demo, "variation_number", 0), self.path / LOW_DIM
         if not isinstance(value, int) or not 0 <= value < MOST_VARIATIONS:
             raise InputError(f"{file}: holds no variation's number; write the right one into {self.path / VARIATION}")

@@ -287,11 +287,11 @@ def test_an_episode_of_bombs(episode: Path) -> None:
 
 
 def test_more_data_than_promised_is_not_unpacked(tmp_path: Path) -> None:
-    """A picture of 8 x 8 with a gigabyte behind it, compressed to a megabyte."""
+    """A picture of 8 x 8 with 128 MB behind it, compressed to a thousandth."""
     file = tmp_path / "bomb.png"
     squeezed = zlib.compressobj(9)
     row = bytes(2**20)
-    packed = b"".join(squeezed.compress(row) for _ in range(1024)) + squeezed.flush()
+    packed = b"".join(squeezed.compress(row) for _ in range(128)) + squeezed.flush()
     head, tail = png(8, 8)[:33], png(8, 8)[-12:]
     data = struct.pack(">I", len(packed)) + b"IDAT" + packed + struct.pack(">I", zlib.crc32(b"IDAT" + packed))
     file.write_bytes(head + data + tail)
@@ -354,7 +354,7 @@ def test_names_that_only_look_like_numbers_are_left_alone(episode: Path, name: s
     (episode / "nerf_data" / odd / "images").mkdir(parents=True)
     assert field_frames(episode) == ()
     (episode.parent / f"episode{odd}").mkdir()
-    assert [path.name for path in find_episodes(episode.parents[3]) if path.name == "episode0"] == ["episode0"]
+    assert [path.name for path in find_episodes(episode.parents[3])] == ["episode0"]
 
 
 @pytest.mark.parametrize("name", ["../../secret.png", "/etc/passwd", "strips/../../x", "a\0b", "..", "strips/.."])
