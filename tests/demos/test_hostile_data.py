@@ -74,7 +74,7 @@ def test_the_command_refuses_a_payload_in_one_line(
 ) -> None:
     trace = tmp_path / "trace"
     (episode / "low_dim_obs.pkl").write_bytes(pickle.dumps(Payload(trace), 4))
-    assert command.main(["train", f"data={episode.parents[3]}", f"run={tmp_path / 'run'}", "wandb=disabled"]) == 2
+    assert command.main(["view", str(episode), "open=false", "port=0"]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("manifield: error: ") and str(episode / "low_dim_obs.pkl") in last and "refused" in last
     assert not trace.exists()
