@@ -26,6 +26,7 @@ from agents.rendering import SceneRenderer
 from agents.report.summary import evaluation_table
 from agents.statistics import wilson_interval
 from demos.store import find_episodes
+from envs.interface import Environment
 from envs.make import make_environment
 from envs.seeds import SPLITS
 from manifield.devices import find_device
@@ -65,19 +66,24 @@ def run(config: DictConfig) -> None:
         return
     if settings["select"] is not None:
         raise InputError("select= chooses among recorded episodes: give their folder too, data=…")
-    settings["env"] = _seen_as_in_training(settings["env"], meta)
+    settings["env"] = seen_as_in_training(settings["env"], meta)
     for task in settings["tasks"]:  # a wrong name should show now, not after the tasks before it
-        make_environment(settings["env"], task).close()
+        with make_environment(settings["env"], task) as environment:
+            if settings["scenes"] is not None:
+                _check_scenes(environment, settings)
     if config.policy in ("trained", "untrained"):
         Agent.load(checkpoint, config.policy == "untrained")  # likewise a damaged checkpoint
     settings["checkpoint"] = str(checkpoint)
     usual = (config.split, config.seed) == ("test", 0)
     default = config.policy if usual else f"{config.policy}_{config.split}_{config.seed}"
+    if settings["scenes"] is not None:
+        default = f"{config.policy}_recorded"
     unseen = settings["env"].get("unseen", [])
     unseen.sort()  # the order means nothing
     default = "_".join([default, *unseen])
     summary = evaluate(settings, folder / "evaluation" / (config.name or default))
-    scenes = ", ".join([f"{config.policy} on {config.split} scenes, seed {config.seed}", *unseen])
+    played = f"scenes of {config.scenes}" if config.scenes else f"{config.split} scenes, seed {config.seed}"
+    scenes = ", ".join([f"{config.policy} on {played}", *unseen])
     print(f"{scenes}\n{evaluation_table(summary)}", flush=True)
 
 
@@ -121,7 +127,25 @@ def _trained_tasks(trained: list[str], data: str | None) -> list[str]:
     return found
 
 
-def _seen_as_in_training(env: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+def _check_scenes(environment: Environment, settings: dict[str, Any]) -> None:
+    """Whether the environment can go back to recorded scenes, and enough of them were recorded.
+
+    Raises:
+        InputError: one of these is not so.
+    """
+    if type(environment).reset_to is Environment.reset_to:
+        raise InputError(
+            f"scenes={settings['scenes']}: {type(environment).__name__} cannot go back to recorded scenes; give "
+            "env=rlbench, or leave it out"
+        )
+    found = len(find_episodes(settings["scenes"], environment.task))
+    if found < settings["episodes"]:
+        raise InputError(
+            f"scenes={settings['scenes']} holds {found} episodes of {environment.task}: give episodes={found} or fewer"
+        )
+
+
+def seen_as_in_training(env: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
     """The environment's config with the cameras and the picture size that the agent was trained with.
 
     Raises:
@@ -140,7 +164,7 @@ def _played_before(settings: dict[str, Any], out: Path) -> dict[tuple[str, int],
     Raises:
         InputError: they were played with other scenes or rules; they are not touched.
     """
-    identity = {k: settings[k] for k in ("policy", "split", "seed", "env", "max_actions")}
+    identity = {k: settings[k] for k in ("policy", "split", "seed", "env", "max_actions", "scenes")}
     weights = Path(settings["checkpoint"]) / "model.safetensors"
     identity["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     file, log = out / "identity.json", out / "episodes.jsonl"
@@ -193,7 +217,7 @@ def summarise(episodes: list[dict[str, Any]], settings: dict[str, Any]) -> dict[
     return {
         "policy": settings["policy"],
         "checkpoint": settings["checkpoint"],
-        "split": settings["split"],
+        "split": settings["split"] if settings["scenes"] is None else "recorded",
         "seed": settings["seed"],
         "unseen": settings["env"].get("unseen", []),
         "tasks": tasks,

@@ -14,6 +14,7 @@ import torch
 from agents.agent import Agent
 from agents.report.pictures import draw_keyframe, film_strip, overlay_heat, png_bytes, upscale
 from agents.tensors import Prediction
+from demos.store import find_episodes, open_episode
 from demos.writer import episode_directory, write_episode
 from envs.interface import Action, Environment, NoExpert, Observation
 from envs.make import make_environment
@@ -51,7 +52,11 @@ class Player:
         seed = episode_seed(settings["split"], settings["seed"], task, index)
         variation = episode_variation(settings["split"], settings["seed"], task, index, env.variation_count())
         rng = np.random.default_rng([seed, 1])  # not the scene's own stream
-        start = env.reset(seed, variation)
+        if settings["scenes"] is None:
+            start = env.reset(seed, variation)
+        else:
+            start = env.reset_to(open_episode(find_episodes(settings["scenes"], task)[index]).scene)
+            variation = start.variation
         instruction = start.descriptions[int(rng.integers(len(start.descriptions)))]
         choices = env.choices()
         frames: list[np.ndarray] = []

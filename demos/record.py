@@ -100,7 +100,7 @@ def _attempt(
     """
     start = environment.reset(scene, variation)
     frames: list[Observation] = []
-    ends: list[int] | None = []
+    ends: list[int] | None = None
     success = False
 
     def draw(complete: bool = False) -> None:
@@ -117,8 +117,9 @@ def _attempt(
     try:
         whole = environment.demonstrate(keep)
         if whole is not None:
-            ends, success = None, whole.success
+            success = whole.success
         else:
+            ends = []
             keep(start.observation)
             for action in environment.expert():
                 outcome = environment.step(action, keep)

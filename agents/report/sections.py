@@ -27,6 +27,7 @@ REASONS = {
     "no path": "no way to the goal without a collision was found",
     "unreachable": "the arm cannot take the goal's pose",
     "invalid": "the goal lay outside the workspace",
+    "spoiled": "the task can no longer be solved (RLBench's fail conditions)",
 }
 
 # Measures of recorded episodes in words, with the factor from the file's unit.

@@ -135,8 +135,9 @@ def _qt(environ: Mapping[str, str]) -> str | None:
         return f"{ROOT} is not set"
     if plugins is None or Path(plugins).resolve() != Path(root).resolve():
         return (
-            f"QT_QPA_PLATFORM_PLUGIN_PATH is {plugins or 'not set'}, so Qt would take another library's plugins and end "
-            f"the process (could not load the Qt platform plugin 'xcb'): `export QT_QPA_PLATFORM_PLUGIN_PATH=${ROOT}`"
+            f"QT_QPA_PLATFORM_PLUGIN_PATH is {plugins or 'not set'}, so Qt would take another library's plugins and "
+            "end the process (could not load the Qt platform plugin 'xcb'): "
+            f"`export QT_QPA_PLATFORM_PLUGIN_PATH=${ROOT}`"
         )
     for package in ("opencv-python", "opencv-contrib-python"):
         if _installed(package):

@@ -1,4 +1,4 @@
-"""Goals of the actions that move an arm and its gripper, as plain dataclasses; see `envs.ros.messages` for the wire form.
+"""Goals of the actions that move an arm and its gripper, as plain dataclasses; `envs.ros.messages` has the wire form.
 
 Interfaces: control_msgs (ros2_control's controllers), franka_msgs (franka_ros2's gripper), moveit_msgs (MoveIt 2).
 """
@@ -26,7 +26,7 @@ class FollowJointTrajectory(Goal):
 
     ROS_TYPE: ClassVar[str] = "control_msgs/action/FollowJointTrajectory"
     trajectory: JointTrajectory
-    goal_time: float = 0.5
+    goal_time: float = 0.3
 
     def to_wire(self) -> Wire:
         return {"trajectory": self.trajectory.to_wire(), "goal_time_tolerance": duration(self.goal_time)}
@@ -90,7 +90,9 @@ class FrankaGrasp(Goal):
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
-        values = [wire[key] for key in ("width", "speed", "force")] + [wire["epsilon"][key] for key in ("inner", "outer")]
+        values = [wire[key] for key in ("width", "speed", "force")] + [
+            wire["epsilon"][key] for key in ("inner", "outer")
+        ]
         return cls(*(float(value) for value in floats(values)))
 
 

@@ -147,6 +147,15 @@ class Transport(ABC):
             NotConnected: there is no connection; the goal is gone.
         """
 
+    @abstractmethod
+    def cancel_all(self, action: str) -> None:
+        """Ask an action's server to cancel whatever it is doing, also for others, e.g. what was asked for in an earlier
+        session. Nobody waits for the answer.
+
+        Raises:
+            NotConnected: there is no connection.
+        """
+
     def __enter__(self) -> Transport:
         self.start()
         return self
@@ -203,7 +212,9 @@ class ServingTransport(Transport):
     """A transport that can also be a robot: it serves actions. For the rehearsal arm and for tests."""
 
     @abstractmethod
-    def serve(self, action: str, kind: type[Goal], accepts: Callable[[Goal], bool], run: Callable[[ServedGoal], Any]) -> None:
+    def serve(
+        self, action: str, kind: type[Goal], accepts: Callable[[Goal], bool], run: Callable[[ServedGoal], Any]
+    ) -> None:
         """Serve an action.
 
         Args:
