@@ -63,7 +63,7 @@ def test_every_ignored_rule_is_explained() -> None:
 def test_an_image_is_no_root_and_watched(stage: str) -> None:
     carried_out = chain(stage)
     users = [line.split()[1] for line in carried_out if line.startswith("USER ")]
-    assert users[-1] == "robot"
+    assert users[-1] == "1000:1000"
     assert any(line.startswith("HEALTHCHECK ") for line in carried_out)
     assert [line for line in carried_out if line.startswith("ENTRYPOINT ")][-1].startswith('ENTRYPOINT ["tini"')
 
