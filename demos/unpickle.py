@@ -156,7 +156,7 @@ def _check_places(data: bytes) -> None:
     """Check where the file puts what it wants to remember: Python makes room up to the highest place that is named, so
     that seven bytes could take all memory. No file needs more places than it has bytes; nothing is built here."""
     for opcode, argument, _ in pickletools.genops(data):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= argument <= len(data):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= len(data):
             raise pickle.UnpicklingError(f"place {argument} in a file of {len(data)} bytes")
 
 

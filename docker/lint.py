@@ -1,9 +1,9 @@
 """Lints the images without building them: `make docker-lint`.
 
-    hadolint    on the Dockerfile, with docker/hadolint.yaml (from PyPI, in the extra `dev`)
-    dclint      on the compose file (from npm, where there is npx)
-    apt         has a candidate for every package that the Dockerfile installs (on the Debian of its base image)
-    pip         finds every package of the extras that the Dockerfile and the compose file install, in their versions
+hadolint    on the Dockerfile, with docker/hadolint.yaml (from PyPI, in the extra `dev`)
+dclint      on the compose file (from npm, where there is npx)
+apt         has a candidate for every package that the Dockerfile installs (on the Debian of its base image)
+pip         finds every package of the extras that the Dockerfile and the compose file install, in their versions
 """
 
 from __future__ import annotations

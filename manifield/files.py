@@ -49,7 +49,7 @@ def inside(folder: Path, name: str) -> Path:
         InputError: the name leads out of the folder.
     """
     if "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise InputError(f"{folder}: refused, a file in it names {name[:100]!r}, which leads out of it; do not trust it")
+        raise InputError(f"{folder}: refused, a file in it names {name[:99]!r}, which leads out of it; do not trust it")
     return folder / name
 
 

@@ -16,9 +16,11 @@ import torch
 found = {
     "version": torch.__version__,
     "build": torch.version.cuda or torch.version.hip or "",
-    "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())] if torch.cuda.is_available() else [],
+    "gpus": [],
     "right": float(torch.arange(4.0) @ torch.ones(4)) == 6.0,
 }
+if torch.cuda.is_available():
+    found["gpus"] = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
 if found["gpus"]:
     found["right"] = found["right"] and float((torch.ones(8, device="cuda") * 2).sum()) == 16.0
 """
@@ -68,7 +70,7 @@ def check_torch(timeout: float) -> list[Finding]:
     if shutil.which("nvidia-smi") is None:
         return [torch, Finding("gpu", False, "none here (no nvidia-smi): device=auto works on the CPU")]
     if not found["build"]:
-        text = "nvidia-smi is here, but torch is built for CPUs: pip uninstall torch && pip install torch (PyPI's is for CUDA)"
+        text = "nvidia-smi is here, but torch is built for CPUs: pip uninstall torch, then pip install torch (for CUDA)"
         return [torch, Finding("gpu", False, text)]
     text = f"torch for CUDA {found['build']} sees none: compare with the driver's CUDA version that nvidia-smi prints"
     return [torch, Finding("gpu", False, text)]

@@ -39,7 +39,7 @@ def run(config: DictConfig) -> int:
         choose(group, GROUPS, "group in only")
     found = examine({group: checks for group, checks in all_checks(config.timeout).items() if group in groups})
     print(f"{machine()}\n\n{table(found)}", flush=True)
-    missing = [finding.name for findings in found.values() for finding in findings if finding.needed and not finding.ready]
+    missing = [f.name for findings in found.values() for f in findings if f.needed and not f.ready]
     if missing:
         print(f"\nthe core is not ready: {', '.join(missing)}")
         return 2
@@ -94,7 +94,8 @@ def _findings(check: Check, needed: bool) -> list[Finding]:
     except Exception as error:  # one check more or less: the others still have something to say
         function = check.func if isinstance(check, partial) else check
         name = getattr(function, "__name__", "check").removeprefix("check_")
-        return [Finding(name, False, f"this check failed ({one_line(f'{type(error).__name__}: {error}')}): report it", needed)]
+        told = one_line(f"{type(error).__name__}: {error}")
+        return [Finding(name, False, f"this check failed ({told}): report it", needed)]
     return found if isinstance(found, list) else [found]
 
 

@@ -1,5 +1,5 @@
-"""What a check says, and how it finds out without being dragged down: heavy or doubtful things are tried in a process of
-their own, since a broken library may raise anything, hang, or end the whole process."""
+"""What a check says, and how it finds out without being dragged down: heavy or doubtful things are tried in a process
+of their own, since a broken library may raise anything, hang, or end the whole process."""
 
 from __future__ import annotations
 

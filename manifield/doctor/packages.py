@@ -37,8 +37,8 @@ def requirements() -> dict[str, list[Requirement]]:
         wanted = [Requirement(text) for text in requires(NAME) or []]
         extras = metadata(NAME).get_all("Provides-Extra") or []
         found = {CORE: [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]}
-        for extra in extras:
-            found[extra] = [r for r in wanted if r not in found[CORE] and r.marker and r.marker.evaluate({"extra": extra})]
+        others = [r for r in wanted if r not in found[CORE]]
+        found |= {extra: [r for r in others if r.marker and r.marker.evaluate({"extra": extra})] for extra in extras}
     return {
         extra: [r for r in wanted if r.name != NAME and (r.marker is None or r.marker.evaluate({"extra": extra}))]
         for extra, wanted in found.items()

@@ -29,7 +29,7 @@ def check_rclpy(timeout: float) -> Finding:
     try:
         found = attempt(_RCLPY, timeout, python, ros_environment(python, domain=0, loopback_only=True))
     except Failed as failure:
-        text = f"{python}: {failure}; run envs/ros/setup/install.sh again, or set MANIFIELD_ROS_PYTHON to another Python"
+        text = f"{python}: {failure}; run envs/ros/setup/install.sh again, or name another with MANIFIELD_ROS_PYTHON"
         return Finding("ros: rclpy", False, text)
     return Finding("ros: rclpy", True, f"{found} at {python}")
 
@@ -48,6 +48,6 @@ def check_rosbridge(address: tuple[str, int] = BRIDGE, timeout: float = 2.0) -> 
         text = f"no server at {host}:{port} (needed with transport=rosbridge only): start rosbridge on the robot's host"
         return Finding("ros: rosbridge", False, text)
     if b" 101 " not in answer:
-        text = f"what listens at {host}:{port} is no websocket server: give rosbridge that port, or name its own, port=…"
+        text = f"what listens at {host}:{port} is no websocket server: give rosbridge that port, or name its own"
         return Finding("ros: rosbridge", False, text)
     return Finding("ros: rosbridge", True, f"a websocket server answers at {host}:{port}")

@@ -26,6 +26,6 @@ def check_rlbench(timeout: float) -> list[Finding]:
     try:
         started = attempt(_START, timeout)
     except Failed as failure:
-        text = f"everything below is right, but CoppeliaSim did not start: {failure}; try `xvfb-run -a manifield doctor`"
+        text = f"all below is right, but CoppeliaSim did not start: {failure}; try `xvfb-run -a manifield doctor`"
         return [Finding("rlbench", False, text), *found]
     return [Finding("rlbench", True, f"{started}, CoppeliaSim started and stopped"), *found]

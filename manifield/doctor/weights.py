@@ -38,7 +38,7 @@ if {model!r} not in open_clip.list_models():
     raise ValueError("open_clip knows no model {model}")
 source = open_clip.get_pretrained_cfg({model!r}, {weights!r}) or {{}}
 parts = source.get("hf_hub", "").strip("/").split("/")
-names = parts[2:] or ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin"]
+names = parts[2:] or ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
 found = len(parts) > 1 and any(isinstance(try_to_load_from_cache("/".join(parts[:2]), n), str) for n in names)
 found = found or (bool(source.get("url")) and (Path.home() / ".cache/clip" / source["url"].split("/")[-1]).is_file())
 """
@@ -96,5 +96,5 @@ def check_clip(name: str, config: Mapping[str, Any], key: str, timeout: float) -
         return Finding(name, False, str(failure))
     if ready:
         return Finding(name, True, f"{model}, {weights}")
-    text = f"{weights} of {model} are not in a cache: they come with the first use if there is a network, or give {key}=FILE"
+    text = f"{weights} of {model} are not in a cache: the first use fetches them over a network, or give {key}=FILE"
     return Finding(name, False, text)

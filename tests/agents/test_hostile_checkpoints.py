@@ -1,4 +1,4 @@
-"""A stranger's checkpoint: loading it runs nothing, takes no memory that it does not hold, and is refused in one line."""
+"""A stranger's checkpoint: loading it runs nothing, takes no memory that it does not fill, and ends in one line."""
 
 from __future__ import annotations
 

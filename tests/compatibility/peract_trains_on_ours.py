@@ -8,6 +8,7 @@ old packages that they want. Nothing of Manifield is imported here; what is exch
     mkdir peers && cd peers
     git clone https://github.com/peract/peract && git clone https://github.com/stepjam/PyRep
     git clone -b peract https://github.com/MohitShridhar/YARR && git clone -b peract https://github.com/MohitShridhar/RLBench
+    git clone https://github.com/facebookresearch/pytorch3d && cd ..
     python3.11 -m venv peract-env && . peract-env/bin/activate
     pip install -r tests/compatibility/requirements-peract.txt
     python tests/compatibility/peract_trains_on_ours.py --peers peers --data data/peract --steps 2
@@ -17,12 +18,13 @@ Stand-ins, each for what cannot be had everywhere, and none for anything that re
     CoppeliaSim's library     PyRep's binding to it is an empty module: nothing that is called here reaches it
     CLIP's weights            PerAct's own CLIP class, of RN50's sizes, with random weights
     a GPU                     PyTorch's DDP is told no device number, which it only takes for GPUs
-    PyTorch3D's compiled part only its transforms are imported, which are Python (from the source package)
+    PyTorch3D's compiled part its sources are on the path: PerAct takes its transforms only, which are Python
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 import tempfile
@@ -34,7 +36,7 @@ from typing import Any
 import numpy as np
 import torch
 
-PEERS = ("peract", "YARR", "RLBench", "PyRep")
+PEERS = ("pytorch3d", "peract", "YARR", "RLBench", "PyRep")
 
 
 def main() -> None:
@@ -47,11 +49,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1, help="samples an update")
     options = parser.parse_args()
     find_peers(options.peers)
+    declare_operators()
     torch.manual_seed(0)
     np.random.seed(0)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tempfile.mkdtemp()}/group", rank=0, world_size=1
-    )
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tempfile.mkdtemp()}/group", rank=0, world_size=1)
     tasks = sorted(path.parent.name for path in options.data.glob("*/all_variations"))
     if not tasks:
         sys.exit(f"{options.data}: no TASK/all_variations in it")
@@ -70,6 +71,20 @@ def find_peers(folder: Path) -> None:
     binding: Any = types.ModuleType("pyrep.backend._sim_cffi")
     binding.ffi, binding.lib = types.SimpleNamespace(NULL=None), types.SimpleNamespace()
     sys.modules[binding.__name__] = binding
+
+
+def declare_operators() -> None:
+    """Declare two operators, without which torchvision's build for CUDA cannot be imported beside PyTorch's for CPUs.
+
+    PerAct imports its picture transforms only.
+    """
+    if importlib.util.find_spec("torchvision") and not torch.version.cuda:
+        for operator in ("nms", "qnms"):
+            OPERATORS.append(torch.library.Library("torchvision", "FRAGMENT"))
+            OPERATORS[-1].define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+OPERATORS: list[torch.library.Library] = []  # a declaration lasts as long as its object
 
 
 def read_config(options: argparse.Namespace, tasks: list[str]) -> Any:
@@ -173,7 +188,7 @@ def train(config: Any, replay: Any, steps: int) -> None:
     for step in range(steps):
         batch = {name: value for name, value in next(batches).items() if isinstance(value, torch.Tensor)}
         begin = time.process_time()
-        loss = float(agent.update(step, batch)["total_losses"])
+        loss = float(agent.update(step, batch)["total_losses"].detach())
         assert np.isfinite(loss)
         print(f"step {step}: PerAct's loss {loss:.3f}, {time.process_time() - begin:.1f} cpu-s")
     shapes = {name: list(value.shape) for name, value in batch.items() if name.startswith(("front_", "low_dim"))}

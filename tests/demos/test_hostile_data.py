@@ -197,11 +197,7 @@ EIGHT = b"C\x10" + bytes(16)
         (b"\x80\x03" + ARRAY + as_state(EIGHT) + as_state(EIGHT) + b".", "array made twice"),
         # a view of an array whose bytes a second state would free
         (
-            b"\x80\x03cnumpy.core.numeric\n_frombuffer\n("
-            + ARRAY
-            + as_state(EIGHT)
-            + FLOAT
-            + b"(I2\ntS'C'\ntR.",
+            b"\x80\x03cnumpy.core.numeric\n_frombuffer\n(" + ARRAY + as_state(EIGHT) + FLOAT + b"(I2\ntS'C'\ntR.",
             "array over something that is not bytes",
         ),
         (
@@ -247,7 +243,9 @@ def test_descriptions_that_are_no_line(episode: Path, text: str) -> None:
 # Pictures
 
 
-def png(width: int, height: int, *more: tuple[bytes, bytes], depth: int = 8, colour: int = 2, body: bytes = b"") -> bytes:
+def png(
+    width: int, height: int, *more: tuple[bytes, bytes], depth: int = 8, colour: int = 2, body: bytes = b""
+) -> bytes:
     """A PNG with any header, chunks before the picture, and a picture of `body`, compressed."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     chunks = [(b"IHDR", header), *more, (b"IDAT", zlib.compress(body)), (b"IEND", b"")]

@@ -106,7 +106,8 @@ def test_ports_are_open_to_this_machine_only() -> None:
 
 
 def test_apt_s_packages_are_found_in_the_text() -> None:
-    text = "RUN apt-get update \\\n # why\n && apt-get install -y --no-install-recommends a \\\n b-1 && rm x\nRUN apt-get install c; d"
+    text = "RUN apt-get update \\\n # why\n && apt-get install -y --no-install-recommends a \\\n b-1 && rm x\n"
+    text += "RUN apt-get install c; d"
     assert lint.apt_packages(text) == ["a", "b-1", "c"]
     assert {"xvfb", "libegl1", "tini", "cmake"} <= set(lint.apt_packages(DOCKERFILE))
 

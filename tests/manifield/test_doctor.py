@@ -1,4 +1,4 @@
-"""The doctor: every known failure, made to happen, becomes one line that says what to do; nothing takes the doctor along."""
+"""The doctor: every known failure, made to happen, becomes one line that says what to do, and takes nobody along."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ def test_a_simulator_that_starts_or_does_not(
     fake(tmp_path, {"pyrep.__init__": LAUNCH.format(does), "rlbench.__init__": "__version__ = '1.2.0'"})
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(installation, "checks", lambda: [installation.Check("display", True)])
-    whole, part = simulators.check_rlbench(1.5)
+    whole, part = simulators.check_rlbench(1.5 if "sleep" in does else 60)
     assert whole.ready is ready and text in whole.text and part == Finding("  display", True)
 
 
@@ -474,7 +474,8 @@ def test_the_core_of_this_machine_is_ready(capsys: pytest.CaptureFixture[str]) -
 def test_nothing_heavy_is_imported_by_the_doctor_itself() -> None:
     code = (
         "import sys\nfrom manifield.doctor import examine\n"
-        "found = sorted({'torch', 'mujoco', 'transformers', 'scipy', 'numpy', 'rlbench', 'pyrep', 'rclpy'} & set(sys.modules))"
+        "heavy = {'torch', 'mujoco', 'transformers', 'scipy', 'numpy', 'rlbench', 'pyrep', 'rclpy'}\n"
+        "found = sorted(heavy & set(sys.modules))"
     )
     assert attempt(code, 60) == []
 
@@ -491,4 +492,4 @@ def test_answers_are_json() -> None:
 
 def test_a_timeout_that_means_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["doctor", "timeout=0"]) == 2
-    assert "timeout=0.0: give a number from 1 to 3600" in capsys.readouterr().err
+    assert "timeout=0: give a number from 1 to 3600" in capsys.readouterr().err
