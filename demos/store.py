@@ -198,7 +198,7 @@ class Episode:
         """Intrinsics [3, 3], T_world_camera [4, 4] (OpenCV axes), near and far (metres) of a camera at a frame."""
         if camera not in self.cameras:
             raise InputError(f"{self.path}: no camera '{camera}'; present: {', '.join(self.cameras) or 'none'}")
-        misc = self._frames[index].get("misc")
+        misc: Any = self._frames[index].get("misc")
         try:
             intrinsics, extrinsics, near, far = (
                 _numbers(misc[f"{camera}_camera_{name}"]) for name in ("intrinsics", "extrinsics", "near", "far")
