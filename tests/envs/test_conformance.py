@@ -5,23 +5,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from rlbench_worlds import fake_rlbench, recorded_rlbench
 from scipy.spatial.transform import Rotation
 
 from envs.interface import Action, Environment, NoExpert, Observation, Start, Viewpoint
+from manifield.configuration import compose
 from manifield.errors import InputError
 from perception.cameras import back_project, look_at, project
 
 DOWN = np.array([0.0, 1.0, 0.0, 0.0])  # gripper down
-FAILURES = {"invalid", "unreachable", "in collision", "no path", "spoiled"}
 SIZE = 64
 
 
@@ -44,6 +47,10 @@ class Backend:
     variation: int = 1
     size: int = SIZE
     simulated: bool = True
+
+    def says(self, failure: str | None, *words: str) -> bool:
+        """Whether it is one of `Outcome`'s words; a real arm's safety layer gives its reason instead."""
+        return failure in words if self.simulated else str(failure).startswith("refused: ")
 
 
 def mujoco_backend(_: ExitStack, __: pytest.FixtureRequest) -> Backend:
@@ -112,8 +119,38 @@ def rlbench_installed(_: ExitStack, __: pytest.FixtureRequest) -> Backend:
     return Backend(make, "open_drawer", cameras, lambda: goal, nowhere, exact=(5e-3, 2e-2))
 
 
-def ros_backend(stack: ExitStack, request: pytest.FixtureRequest) -> Backend:
-    pytest.skip("a real arm over ROS: envs/ros is not in this checkout")
+def ros_rehearsal(stack: ExitStack, _: pytest.FixtureRequest) -> Backend:
+    """The rehearsal arm on a bus inside this process; over a real bus it is tested by `make ros-test`."""
+    from envs.ros.arm import RosEnvironment
+    from envs.ros.config import RosConfig
+    from envs.ros.sim_arm import SimArm
+    from tests.envs.ros.memory_bus import Bus, MemoryTransport
+
+    cameras = ("front", "wrist")
+    config: dict[str, Any] = OmegaConf.to_container(compose("sim-arm").env)  # type: ignore[assignment]
+    config = {key: value for key, value in config.items() if key not in ("_target_", "cameras", "image_size")}
+    config["rehearsal"] = True
+    config["limits"]["confirm"] = False
+    config["arm"]["speed"] = 1.0
+    # How fresh is fresh is tested elsewhere; here a busy machine shall not stop the arm.
+    config["sensing"] |= {"picture_age": 5.0, "joint_age": 5.0, "stamp_age": 5.0, "patience": 30.0}
+    bus = Bus()
+    robot = MemoryTransport(bus)
+    robot.start()
+    described = RosConfig.of({"cameras": list(cameras), "image_size": SIZE, **config})
+    arm = SimArm(robot, described, "push_buttons", camera_rate=15.0)
+    arm.start()
+    life = threading.Thread(target=arm.spin, daemon=True)
+    life.start()
+    stack.callback(life.join, 10.0)
+    stack.callback(arm.end)
+
+    def make(cameras: tuple[str, ...], task: str = "push_buttons") -> Environment:
+        return RosEnvironment(task, cameras, SIZE, transport_override=MemoryTransport(bus), **config)
+
+    goal = Action(np.array([0.3, 0.1, 1.15]), DOWN, True, False)
+    nowhere = replace(goal, position=np.array([0.6, 0.45, 1.55]))
+    return Backend(make, "push_buttons", cameras, lambda: goal, nowhere, exact=(6e-3, 5e-2), simulated=False)
 
 
 BACKENDS = {
@@ -123,11 +160,13 @@ BACKENDS = {
     "rlbench-recorded-peract": rlbench_recorded("peract"),
     "rlbench-recorded-current": rlbench_recorded("current"),
     "rlbench-coppeliasim": rlbench_installed,
-    "ros": ros_backend,
+    "ros-rehearsal": ros_rehearsal,
 }
+# In real time, so that a busy machine makes it slow and may make it fail: `make ros-test` runs it.
+PARAMS = [pytest.param(name, marks=[pytest.mark.ros] if name.startswith("ros") else []) for name in BACKENDS]
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=PARAMS)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     with ExitStack() as stack:
         yield BACKENDS[request.param](stack, request)
@@ -143,7 +182,9 @@ def fresh(world: Environment, seed: int = 0, variation: int = 0) -> Start:
     return world.reset(seed, variation)
 
 
-def same(one: Observation, two: Observation) -> bool:
+def same(one: Observation, two: Observation, exactly: bool = True) -> bool:
+    if not exactly:  # a real arm trembles, and no two pictures of it are alike
+        return bool(np.allclose(one.joint_positions, two.joint_positions, atol=5e-3))
     numbers = ("joint_positions", "gripper_pose", "gripper_joint_positions", "task_low_dim_state")
     return all(np.array_equal(getattr(one, name), getattr(two, name)) for name in numbers) and all(
         np.array_equal(one.cameras[name].rgb, two.cameras[name].rgb)
@@ -164,7 +205,7 @@ def test_start(world: Environment, backend: Backend) -> None:
     assert isinstance(world.variation_count(), int) and world.variation_count() > 0
 
 
-def test_proprioception(world: Environment) -> None:
+def test_proprioception(world: Environment, backend: Backend) -> None:
     seen = fresh(world).observation
     for name in ("joint_positions", "joint_velocities", "joint_forces"):
         value = getattr(seen, name)
@@ -175,7 +216,7 @@ def test_proprioception(world: Environment) -> None:
     assert seen.gripper_joint_positions.shape == (2,)
     assert (seen.gripper_joint_positions > -1e-3).all() and (seen.gripper_joint_positions < 0.041).all()  # metres
     assert seen.task_low_dim_state.ndim == 1
-    assert isinstance(seen.ignore_collisions, bool)
+    assert seen.ignore_collisions in ((True, False) if backend.simulated else (True, False, None))
 
 
 def test_pictures(world: Environment, backend: Backend) -> None:
@@ -260,6 +301,8 @@ def test_global_random_state_is_untouched(world: Environment, backend: Backend) 
 
 
 def test_unknown_names(backend: Backend) -> None:
+    if not backend.simulated:
+        pytest.skip("a real robot's cameras and tasks have whatever names they have")
     with pytest.raises(InputError, match="front"):
         backend.make(("fornt",))
     with pytest.raises(InputError, match=backend.task):
@@ -281,9 +324,15 @@ def test_goes_to_a_pose(world: Environment, backend: Backend) -> None:
     assert outcome.failure is None and outcome.success in (True, False)
     pose = outcome.observation.gripper_pose
     assert np.linalg.norm(pose[:3] - goal.position) < backend.exact[0]
-    turn = Rotation.from_quat(pose[3:]) * Rotation.from_quat(goal.quaternion).inv()
-    assert turn.magnitude() < backend.exact[1]
-    assert same(outcome.observation, world.observe())
+    turns = [goal.quaternion] if backend.simulated else [goal.quaternion, _half_turn(goal.quaternion)]
+    off = [(Rotation.from_quat(pose[3:]) * Rotation.from_quat(turn).inv()).magnitude() for turn in turns]
+    assert min(off) < backend.exact[1]
+    assert same(outcome.observation, world.observe(), backend.simulated)
+
+
+def _half_turn(quaternion: np.ndarray) -> np.ndarray:
+    """The same grasp: the gripper turned by half a turn about its own z."""
+    return (Rotation.from_quat(quaternion) * Rotation.from_rotvec([0.0, 0.0, np.pi])).as_quat()
 
 
 def test_sign_of_a_quaternion_means_nothing(world: Environment, backend: Backend) -> None:
@@ -291,7 +340,7 @@ def test_sign_of_a_quaternion_means_nothing(world: Environment, backend: Backend
     one = world.step(backend.goal()).observation.gripper_pose
     fresh(world)
     two = world.step(replace(backend.goal(), quaternion=-backend.goal().quaternion)).observation.gripper_pose
-    np.testing.assert_allclose(one[:3], two[:3], atol=1e-3)
+    np.testing.assert_allclose(one[:3], two[:3], atol=1e-3 if backend.simulated else 2 * backend.exact[0])
 
 
 def test_gripper_is_set_after_the_motion(world: Environment, backend: Backend) -> None:
@@ -299,12 +348,13 @@ def test_gripper_is_set_after_the_motion(world: Environment, backend: Backend) -
     frames: list[Observation] = []
     outcome = world.step(replace(backend.goal(), gripper_open=False, ignore_collisions=True), frames.append)
     assert outcome.failure is None and outcome.observation.gripper_open == 0.0
-    assert len(frames) > 2 and same(frames[-1], outcome.observation)
+    assert len(frames) > 2 and same(frames[-1], outcome.observation, backend.simulated)
     closed = [frame.gripper_open for frame in frames].index(0.0)
     start, end = frames[0].gripper_pose[:3], frames[-1].gripper_pose[:3]
     moved = np.linalg.norm(frames[closed].gripper_pose[:3] - start) / np.linalg.norm(end - start)
     assert moved > 0.9, "the gripper closed on the way"
-    assert all(frame.ignore_collisions for frame in frames) and all(f.gripper_open == 1.0 for f in frames[:closed])
+    assert all(frame.ignore_collisions for frame in frames) or not backend.simulated
+    assert all(frame.gripper_open == 1.0 for frame in frames[:closed])
     assert tuple(frames[0].cameras) == backend.cameras
     assert world.step(replace(backend.goal(), ignore_collisions=True)).observation.gripper_open == 1.0
 
@@ -320,8 +370,8 @@ def test_invalid_actions_move_nothing(world: Environment, backend: Backend) -> N
     ):
         frames: list[Observation] = []
         outcome = world.step(replace(backend.goal(), **wrong), frames.append)
-        assert outcome.failure == "invalid" and not outcome.success and not frames, wrong
-        np.testing.assert_array_equal(outcome.observation.joint_positions, before.joint_positions)
+        assert backend.says(outcome.failure, "invalid") and not outcome.success and not frames, wrong
+        assert same(outcome.observation, before, backend.simulated)
 
 
 def test_what_cannot_be_reached_moves_nothing(world: Environment, backend: Backend) -> None:
@@ -329,8 +379,8 @@ def test_what_cannot_be_reached_moves_nothing(world: Environment, backend: Backe
         pytest.skip("every goal in this workspace can be reached")
     before = fresh(world).observation
     outcome = world.step(backend.nowhere)
-    assert outcome.failure in FAILURES - {"invalid", "spoiled"}
-    np.testing.assert_array_equal(outcome.observation.joint_positions, before.joint_positions)
+    assert backend.says(outcome.failure, "unreachable", "in collision", "no path")
+    assert same(outcome.observation, before, backend.simulated)
 
 
 # Pictures from elsewhere
@@ -378,10 +428,11 @@ def test_expert(world: Environment) -> None:
 
 def test_nothing_before_a_reset_and_close_is_harmless_twice(backend: Backend) -> None:
     environment = backend.make(backend.cameras)
-    with pytest.raises(RuntimeError, match="reset"):
-        environment.observe()
-    with pytest.raises(RuntimeError, match="reset"):
-        environment.step(Action(np.array([0.3, 0.0, 1.0]), DOWN, True, False))
+    if backend.simulated:  # real things are there before anybody asks
+        with pytest.raises(RuntimeError, match="reset"):
+            environment.observe()
+        with pytest.raises(RuntimeError, match="reset"):
+            environment.step(Action(np.array([0.3, 0.0, 1.0]), DOWN, True, False))
     environment.close()
     environment.close()
 
