@@ -324,6 +324,7 @@ class Guard:
     def _cancel_and_stop(
         self, handle: GoalHandle, kind: str, words: str, cause: BaseException | None = None
     ) -> NoReturn:
+        self._latch(Stopped(kind, words))
         try:
             handle.cancel()
             confirmed = handle.wait(CANCEL_WAIT)
@@ -334,11 +335,14 @@ class Guard:
     def _stop(self, kind: str, words: str, cause: BaseException | None = None) -> NoReturn:
         """Latch, say why, raise `Stopped`, or what made it stop."""
         stopped = Stopped(kind, words)
-        if self.latched is None:
-            self.latched = str(stopped)
+        self._latch(stopped)
         logger.error("stopped: %s", stopped)
         self._say("stopped", str(stopped))
         raise cause or stopped
+
+    def _latch(self, stopped: Stopped) -> None:
+        if self.latched is None:
+            self.latched = str(stopped)
 
     def _on_stop(self, pressed: bool) -> None:
         """The emergency stop's topic; on the transport's thread, to lose no time."""

@@ -28,6 +28,8 @@ SERVER_WAIT = 2.0  # seconds to wait for an action's server before a goal is giv
 ANSWER_WAIT = 1.0  # seconds that the parent has to say whether it takes a goal
 ENDS = {4: "succeeded", 5: "canceled", 6: "aborted"}  # action_msgs/GoalStatus
 PICTURES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+# What comes again in a moment, and whose drivers may send it as best effort only.
+STREAMS = (*PICTURES, "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/JointState", "tf2_msgs/msg/TFMessage")
 
 
 class Relay:
@@ -66,7 +68,9 @@ class Relay:
         # Best effort takes what both kinds of publisher send. A latched topic is listened to in both ways, because its
         # publisher may not latch, and an emergency stop must be heard all the same.
         depth = 100 if type == "tf2_msgs/msg/TFMessage" else 5
-        profiles = [QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)]
+        best_effort = latched or type in STREAMS
+        reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
+        profiles = [QoSProfile(depth=depth, reliability=reliability)]
         if latched:
             profiles.append(QoSProfile(depth=depth, durability=DurabilityPolicy.TRANSIENT_LOCAL))
         for profile in profiles:

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from envs.interface import Outcome
 from envs.ros.arm import RosEnvironment
 from envs.ros.checks import Refusal
 from envs.ros.goals import FollowJointTrajectory
-from envs.ros.messages import Text
+from envs.ros.messages import Bool, Text
 from envs.ros.rclpy_bus import RclpyTransport
 from envs.ros.safety import deadline
 from envs.ros.transport import NotConnected, ServedGoal
@@ -107,7 +108,7 @@ def test_unsound_sensors(
     assert re.search(words, failure), failure
     wait_for(lambda: any(re.search(words, reason) for reason in said()), 3, "the reason is on the topic")
     rig.breaks()
-    environment.guard._sensors.forgive()
+    time.sleep(0.5)
     assert_latched(environment)
     environment.reset_stop("the test")
     assert environment.step(far_action(environment)).failure is None
@@ -130,13 +131,11 @@ def test_the_emergency_stop(rig: Rig, deploy: Make, transport: str) -> None:
 @pytest.mark.parametrize("transport", BOTH)
 def test_our_reaction_to_the_emergency_stop_alone(rig: Rig, deploy: Make, transport: str, ros_python: str) -> None:
     """The topic is pressed while the arm itself goes on: our cancellation stops it."""
-    from envs.ros.messages import Bool
-
     environment = deploy(transport)
-    moving = Moving(environment)
     with RclpyTransport(domain=DOMAIN, name="button") as button:
         button.advertise("/e_stop", Bool, latched=True)
-        time.sleep(0.7)
+        time.sleep(2.0)
+        moving = Moving(environment)
         since = time.time_ns()
         button.publish("/e_stop", Bool(True), latched=True)
         time_to_stop(rig, since, AT_ONCE)
@@ -157,8 +156,6 @@ def test_who_joins_late_knows_of_the_stop(rig: Rig, deploy: Make, transport: str
 
 def deploy_without_reset(deploy: Make, like: RosEnvironment) -> RosEnvironment:
     """Another environment over the same transport, connected only."""
-    from dataclasses import asdict
-
     late = RosEnvironment(task="push_buttons", **asdict(like.config))
     late.connect()
     wait_for(lambda: late.guard.latched, 5, "the latched stop arrives")
@@ -178,7 +175,7 @@ def test_a_frozen_driver(rig: Rig, deploy: Make, transport: str) -> None:
         noticed = (time.time_ns() - since) / 1e9
         print(f"noticed after {1e3 * noticed:.0f} ms")
         # Noticed within the limit; until it wakes up nobody can tell what a frozen driver does.
-        assert noticed < AT_ONCE + 0.35
+        assert noticed < AT_ONCE
         failure = moving.ends()
     finally:
         os.killpg(rig.process.pid, signal.SIGCONT)
@@ -278,11 +275,9 @@ def test_a_killed_node(rig: Rig, deploy: Make) -> None:
     assert isinstance(node, RclpyTransport) and node.process_id is not None
     os.kill(node.process_id, 9)
     assert "connection" in moving.ends()
-    assert not node.connected
-    environment.connect()
+    assert environment.transport.session == 2  # it looked for the outcome, in a new session
+    wait_for(lambda: rig.halts, 5, "the motion that was under way is cancelled")
     wait_for(lambda: not environment.sensors.faults(), 15, "the sensors are back")
-    assert environment.transport.session == 2
-    time.sleep(0.5)
     assert_latched(environment)
     environment.reset_stop("the test")
     assert environment.step(far_action(environment)).failure is None
