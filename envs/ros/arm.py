@@ -98,7 +98,7 @@ class RosEnvironment(Environment):
             self.transport.start(timeout)
             for action, kind in self._actions():
                 self.transport.prepare_action(action, kind)
-            self.transport.advertise(self.config.topics.refusals, Text)
+            self.transport.advertise(self.config.topics.refusals, Text, latched=True)
             self._connected_once = True
         elif not self.transport.connected and self.config.transport.name == "rclpy":
             self.transport.start(timeout)
@@ -148,6 +148,7 @@ class RosEnvironment(Environment):
         failure: str | None = None
         after = 0
         try:
+            self.guard.check_latch()
             seen = self._seen or self._look()
             self._act(action, seen, self._recorder(record))
             after = time.time_ns() + int(SETTLE * 1e9)
@@ -159,7 +160,7 @@ class RosEnvironment(Environment):
             failure = f"stopped: {error}"
         try:
             observation = self._look(after).observation
-        except SensorFault as error:  # nothing newer can be had, and the one who asks must know that
+        except (NotConnected, SensorFault) as error:  # nothing newer can be had, and the one who asks must know that
             if self._last is None:
                 raise
             failure = failure or f"stopped: {error}"

@@ -40,6 +40,7 @@ class Relay:
         self._publishers: dict[str, Any] = {}
         self._kept: list[Any] = []  # subscriptions and servers
         self._clients: dict[str, ActionClient] = {}
+        self._cancellers: dict[str, Any] = {}
         self._handles: dict[int, Any] = {}  # goals sent from here that were accepted
         self._canceled: set[int] = set()
         self._questions: dict[int, queue.Queue] = {}  # goals of others: whether to take them
@@ -136,13 +137,11 @@ class Relay:
             self._handles[id].cancel_goal_async()
 
     def do_cancel_all(self, action: str) -> None:
-        client = self._node.create_client(CancelGoal, f"{action}/_action/cancel_goal")
-
-        def ask() -> None:
-            if client.wait_for_service(SERVER_WAIT):
-                client.call_async(CancelGoal.Request())  # without a goal's id and time: all of them
-
-        threading.Thread(target=ask, daemon=True).start()
+        if action not in self._cancellers:
+            service = f"{action}/_action/cancel_goal"
+            self._cancellers[action] = self._node.create_client(CancelGoal, service)
+        if self._cancellers[action].service_is_ready():  # if not, the parent asks again
+            self._cancellers[action].call_async(CancelGoal.Request())  # without a goal's id and time: all of them
 
     def do_serve(self, action: str, type: str) -> None:
         taken: list[int] = []  # the number of the goal that is being accepted: one at a time on the executor's thread
