@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.benchmark_ros --minutes 10 [--transport rosbridge] [--run RUN]
 
-The rehearsal arm runs in a process of its own with 128x128 RGB-D cameras at 30 Hz and joint states at 100 Hz. The loop
-observes, decides (a trained run's agent, or a stand-in that computes for as long as one) and moves, as a deployment does.
+The rehearsal arm runs in a process of its own with 128x128 RGB-D cameras at 30 Hz and joint states at 100 Hz. The
+loop observes, decides (a trained run's agent, or a stand-in that computes for as long) and moves, as a deployment does.
 Once a second an observation's age (from the oldest picture's stamp to the observation in hand) is taken, and every
 half minute the resident memory of this process, of its node and of the rehearsal arm. Needs ROS 2, see
 envs/ros/setup/install.sh.
