@@ -20,6 +20,8 @@ def quoted(document: Path) -> list[str]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_files_that_a_document_names_exist(document: Path) -> None:
     for name in quoted(document):
+        if "/my_" in name:  # what a reader would write
+            continue
         if re.fullmatch(rf"({'|'.join(FOLDERS)})/[\w./-]+", name):
             assert (ROOT / name).exists(), name
         elif re.fullmatch(r"test_\w+\.py", name):
