@@ -13,11 +13,11 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	&& { echo $$python; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test rlbench-test lint ros ros-test venv check clean
+.PHONY: help demo test rlbench-test lint docker-lint ros ros-test venv check clean
 
 help: ## this list
 	@echo "usage: make TARGET"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 	@echo
 	@echo "settings: make demo PYTHON=/path/to/python3.12 PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'"
 	@echo "then: $(BIN)/manifield --help"
@@ -39,6 +39,9 @@ lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check .
 	@echo "== mypy"
 	@$(BIN)/mypy
+
+docker-lint: $(STAMP) ## hadolint, and whether every package that the images install exists (asks apt and pip)
+	@$(BIN)/python docker/lint.py
 
 # Where ROS 2 is installed; another folder: make ros-test ROS=/path
 ROS ?= .ros

@@ -29,10 +29,23 @@ from agents.policy import Policy
 from agents.scene_field import SceneField, SceneFieldConfig
 from agents.sharding import like, whole
 from manifield.errors import InputError
+from manifield.files import read_whole
 from perception.language import LanguageEncoder, make_language_encoder
 
 NAME = re.compile(r"step_(\d+)$")
 POLICY_FILE, FIELD_FILE = "model.safetensors", "field.safetensors"
+META_FILE, LARGEST_META = "agent.json", 64 * 1024**2  # bytes
+META_KEYS = {
+    "step": int,
+    "agent": dict,
+    "language_identity": str,
+    "tasks": list,
+    "cameras": list,
+    "image_size": list,
+    "config": dict,
+    "versions": dict,
+}
+"""What agent.json must hold."""
 
 
 def save_checkpoint(
@@ -160,11 +173,20 @@ def choose_checkpoints(path: Path, which: list[int | str] | int | str | None) ->
 
 
 def load_meta(checkpoint: Path) -> dict[str, Any]:
-    """What agent.json says."""
+    """What agent.json says.
+
+    Raises:
+        InputError: it is missing or damaged, or lacks something.
+    """
+    path, mending = checkpoint / META_FILE, "choose another checkpoint"
     try:
-        return json.loads((checkpoint / "agent.json").read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{checkpoint / 'agent.json'} cannot be read ({error}): choose another checkpoint") from error
+        meta = json.loads(read_whole(path, LARGEST_META, mending))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({error}): {mending}") from None
+    for key, kind in META_KEYS.items():
+        if not isinstance(meta, dict) or not isinstance(meta.get(key), kind):
+            raise InputError(f"{path} is not a checkpoint's description, it has no {key}: {mending}")
+    return meta
 
 
 def load_policy(checkpoint: Path, untrained: bool = False) -> tuple[Policy, LanguageEncoder, dict[str, Any]]:
@@ -177,14 +199,16 @@ def load_policy(checkpoint: Path, untrained: bool = False) -> tuple[Policy, Lang
         InputError: the weights are missing, truncated or of another agent, or the encoder is not the one trained with.
     """
     meta = load_meta(checkpoint)
-    config = AgentConfig.from_mapping(meta["agent"])
     if meta.get("normalisation", NORMALISATION) != NORMALISATION:
-        version = meta.get("versions", {}).get("manifield", "unknown")
         raise InputError(
             f"{checkpoint} was trained on inputs scaled by {meta['normalisation']}, this version of manifield scales "
-            f"by {NORMALISATION}: use the version that trained it, {version}"
+            f"by {NORMALISATION}: use the version that trained it, {meta['versions'].get('manifield', 'unknown')}"
         )
-    language = make_language_encoder(**config.language)
+    try:
+        config = AgentConfig.from_mapping(meta["agent"])
+        language = make_language_encoder(**config.language)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # of a description that is none
+        raise InputError(f"{checkpoint / META_FILE} describes no agent ({error}): choose another checkpoint") from error
     if language.identity != meta["language_identity"]:
         raise InputError(
             f"{checkpoint} was trained with the language encoder {meta['language_identity']}, "
@@ -203,7 +227,10 @@ def load_field(checkpoint: Path, policy: Policy, words: int) -> SceneField | Non
     Raises:
         InputError: as `load_policy`.
     """
-    config = SceneFieldConfig.from_mapping(load_meta(checkpoint)["config"].get("field"))
+    try:
+        config = SceneFieldConfig.from_mapping(load_meta(checkpoint)["config"].get("field"))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{checkpoint / META_FILE} describes no field ({error}): choose another checkpoint") from error
     if config is None:
         return None
     path = checkpoint / FIELD_FILE

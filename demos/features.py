@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -213,5 +214,7 @@ def _name(picture: Picture) -> str:
 
 
 def _picture(name: str) -> Picture:
-    frame, _, view = name.partition("/")
-    return int(frame), int(view) if view.isdigit() else view
+    found = re.fullmatch(r"([0-9]{1,9})/(?:([0-9]{1,9})|([\w.-]{1,100}))", name)
+    if found is None:
+        raise ValueError(f"{name[:100]!r} is no frame and view")
+    return int(found[1]), int(found[2]) if found[2] else found[3]

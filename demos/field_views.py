@@ -19,12 +19,15 @@ from demos import images
 from envs.interface import CameraView
 from envs.rlbench.axes import flip_axes, to_rlbench
 from manifield.errors import InputError
+from manifield.files import read_whole
 
 FOLDER = "nerf_data"
 NEAR, FAR = 0.01, 10.0
 DEPTH_BITS = 15
 SUFFIXES = {"images": ".png", "depths": ".png", "poses": ".txt"}
 MENDING = "restore the files or delete the folder"
+NUMBER = r"[0-9]{1,9}"
+LARGEST_POSE = 64 * 1024  # bytes
 
 
 def write_field_views(episode: Path, frame: int, views: Sequence[CameraView]) -> None:
@@ -50,7 +53,7 @@ def field_frames(episode: Path) -> tuple[int, ...]:
     """Numbers of the frames that have views, ascending; nothing is opened."""
     folder = episode / FOLDER
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return tuple(sorted(int(name) for name in names if name.isdigit()))
+    return tuple(sorted(int(name) for name in names if re.fullmatch(NUMBER, name)))
 
 
 def read_field_views(episode: Path, frame: int) -> list[CameraView]:
@@ -91,7 +94,7 @@ def _read_view(folder: Path, number: int) -> CameraView:
 
 def _numbers(folder: Path, suffix: str) -> set[int]:
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return {int(name.removesuffix(suffix)) for name in names if re.fullmatch(rf"\d+\{suffix}", name)}
+    return {int(name.removesuffix(suffix)) for name in names if re.fullmatch(rf"{NUMBER}\{suffix}", name)}
 
 
 def _pose_text(view: CameraView) -> str:
@@ -106,7 +109,7 @@ def _pose_text(view: CameraView) -> str:
 def _read_pose(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Intrinsics [3, 3] and extrinsics [4, 4] as they are written."""
     try:
-        numbers = np.array(path.read_text(encoding="ascii").split(), float)
+        numbers = np.array(read_whole(path, LARGEST_POSE, MENDING).decode("ascii").split(), float)
     except (OSError, ValueError):
         numbers = np.empty(0)
     if numbers.shape != (25,) or not np.isfinite(numbers).all():

@@ -11,16 +11,23 @@ to nine times as long. PNG's filters are left to Pillow, which chooses one per r
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from manifield.errors import InputError
+from manifield.files import read_whole
 
 COMPRESSION = {"compress_level": 5, "compress_type": 0}
 DEPTH_STEPS = 2**24 - 1
 MENDING = "restore it from its source or delete the episode"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+LARGEST = 4096
+"""Pixels along a side: what declares to be larger is refused before anything is unpacked."""
+LARGEST_FILE = 64 * 1024**2
+"""Bytes, a fifth more than noise of the largest size takes."""
 
 
 def encode_rgb(rgb: np.ndarray) -> bytes:
@@ -87,28 +94,34 @@ def read_rgb(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
 
     Args:
         path: a PNG file.
-        size: (H, W) that the picture must have; None takes any.
+        size: (H, W) that the picture must have; None takes any up to `LARGEST`.
 
     Raises:
         InputError: no such file, truncated or no PNG, not 8-bit RGB, another size.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_whole(path, LARGEST_FILE, MENDING)
+        declared = _declared(data)
+        wanted = size or declared
+        _check_side(path, wanted)
         if b"IEND" not in data[-32:]:  # Pillow does not miss the end mark, nor the checksum before it
             raise ValueError("it has no end")
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            mode, (width, height) = image.mode, image.size
-            if mode == "RGB" and size in (None, (height, width)):
-                return np.array(image)
+        if declared == wanted:
+            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+                mode = image.mode if data[24] == 8 or image.mode != "RGB" else f"RGB with {data[24]} bits"
+                if mode == "RGB":
+                    return np.array(image)
+            raise InputError(f"{path}: picture of mode {mode}, not 8-bit RGB; convert it to RGB without scaling")
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such picture; {MENDING}") from None
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, zlib.error... for damaged files
         detail = " ".join(str(error).replace(str(path), "it").split()) or type(error).__name__
         raise InputError(f"{path}: truncated or not a PNG picture ({detail}); {MENDING}") from None
-    if mode != "RGB" or size is None:
-        raise InputError(f"{path}: picture of mode {mode}, not 8-bit RGB; convert it to RGB without scaling")
+    (height, width), (rows, columns) = declared, wanted
     raise InputError(
-        f"{path}: picture of {height}x{width}, but the episode's are {size[0]}x{size[1]} (height x width); {MENDING}"
+        f"{path}: picture of {height}x{width}, but the episode's are {rows}x{columns} (height x width); {MENDING}"
     )
 
 
@@ -116,13 +129,30 @@ def read_size(path: Path) -> tuple[int, int]:
     """(H, W) of a PNG file, from its header alone.
 
     Raises:
-        InputError: no such file, or no PNG.
+        InputError: no such file, no PNG, or one larger than `LARGEST`.
     """
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            return image.size[1], image.size[0]
-    except Exception:
+        declared = _declared(read_whole(path, LARGEST_FILE, MENDING))
+    except (OSError, ValueError):
         raise InputError(f"{path}: missing, truncated or not a PNG picture; {MENDING}") from None
+    _check_side(path, declared)
+    return declared
+
+
+def _declared(data: bytes) -> tuple[int, int]:
+    """(H, W) that the header of a PNG promises: a few bytes can promise gigabytes."""
+    if len(data) < 33 or not data.startswith(SIGNATURE) or data[12:16] != b"IHDR":
+        raise ValueError("it has no PNG header")
+    width, height = struct.unpack(">II", data[16:24])
+    return height, width
+
+
+def _check_side(path: Path, size: tuple[int, int]) -> None:
+    if not 1 <= min(size) <= max(size) <= LARGEST:
+        raise InputError(
+            f"{path}: refused, the header promises {size[0]}x{size[1]} pixels, more than {LARGEST} along a side (or "
+            f"none); {MENDING}"
+        )
 
 
 def check_centre(path: Path, intrinsics: np.ndarray, size: tuple[int, int]) -> None:

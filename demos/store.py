@@ -27,6 +27,8 @@ from manifield.errors import InputError, choose
 __all__ = ["Episode", "episode_directory", "find_episodes", "open_episode", "select_episodes", "write_episode"]
 
 EXPECTED = "ROOT/TASK/all_variations/episodes/episodeN"
+LONGEST = 1000  # characters of a phrasing; RLBench's have less than 100
+MOST_VARIATIONS = 10**6
 
 
 def find_episodes(root: Path | str, task: str | None = None) -> list[Path]:
@@ -46,7 +48,7 @@ def find_episodes(root: Path | str, task: str | None = None) -> list[Path]:
         path
         for pattern in ("all_variations", "variation[0-9]*")
         for path in root.glob(f"*/{pattern}/episodes/episode*")
-        if re.fullmatch(r"episode\d+", path.name) and path.is_dir()
+        if re.fullmatch(r"episode[0-9]+", path.name) and path.is_dir()
     ]
     if not found:
         raise InputError(f"{root}: holds no episode; expected {EXPECTED}, as `manifield collect` writes them")
@@ -76,9 +78,25 @@ def select_episodes(
     return [path for path, number in zip(paths, numbers, strict=True) if number in wanted]
 
 
+def _numbers(stored: Any) -> np.ndarray:
+    """A number or plain numbers as floats. Nothing else is shown to numpy: nested lists that repeat each other can
+    stand for any amount of memory.
+
+    Raises:
+        TypeError: something else.
+    """
+    flat = stored if isinstance(stored, list | tuple) else [stored]
+    if isinstance(stored, np.ndarray):
+        if stored.dtype.kind not in "biuf":
+            raise TypeError(f"array of {stored.dtype}")
+    elif not all(isinstance(number, int | float | np.number | np.bool_) for number in flat):
+        raise TypeError(f"no numbers but {type(stored).__name__}")
+    return np.array(stored, float)
+
+
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sort key with numbers by value."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def open_episode(path: Path | str) -> Episode:
@@ -180,12 +198,12 @@ class Episode:
         """Intrinsics [3, 3], T_world_camera [4, 4] (OpenCV axes), near and far (metres) of a camera at a frame."""
         if camera not in self.cameras:
             raise InputError(f"{self.path}: no camera '{camera}'; present: {', '.join(self.cameras) or 'none'}")
-        misc = self._frames[index].get("misc") or {}
+        misc: Any = self._frames[index].get("misc")
         try:
             intrinsics, extrinsics, near, far = (
-                np.array(misc[f"{camera}_camera_{name}"], float) for name in ("intrinsics", "extrinsics", "near", "far")
+                _numbers(misc[f"{camera}_camera_{name}"]) for name in ("intrinsics", "extrinsics", "near", "far")
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError):
             raise self._wrong(f"frame {index} has no calibration of camera '{camera}'") from None
         if intrinsics.shape != (3, 3) or extrinsics.shape != (4, 4) or near.shape or far.shape:
             raise self._wrong(f"frame {index} has a calibration of wrong shape for camera '{camera}'")
@@ -274,8 +292,8 @@ class Episode:
         if stored is None:
             raise self._wrong(f"frame {index} has no {name}")
         try:
-            value = np.array(stored, float).reshape(-1)
-        except (TypeError, ValueError):
+            value = _numbers(stored).reshape(-1)
+        except (TypeError, ValueError, OverflowError):
             raise self._wrong(f"frame {index} has no numbers in {name}") from None
         if size is not None and len(value) != size:
             raise self._wrong(f"frame {index} has {len(value)} numbers in {name} instead of {size}")
@@ -292,20 +310,26 @@ class Episode:
     def _read_variation(self, demo: Any, folder: str) -> int:
         # The number inside the demo is 0 in PerAct's files whatever the variation is, so it comes last.
         if (self.path / VARIATION).exists():
-            value = read_pickle(self.path / VARIATION)
-            if not isinstance(value, int):
-                raise InputError(f"{self.path / VARIATION}: holds no integer; write the variation's number into it")
-            return value
-        named = re.fullmatch(r"variation(\d+)", folder)
-        return int(named[1]) if named else int(getattr(demo, "variation_number", 0))
+            value, file = read_pickle(self.path / VARIATION), self.path / VARIATION
+        else:
+            named = re.fullmatch(r"variation([0-9]+)", folder)
+            value, file = int(named[1]) if named else getattr(demo, "variation_number", 0), self.path / LOW_DIM
+        if not isinstance(value, int) or not 0 <= value < MOST_VARIATIONS:
+            raise InputError(f"{file}: holds no variation's number; write the right one into {self.path / VARIATION}")
+        return value
 
     def _read_descriptions(self) -> list[str]:
         for directory in (self.path, self.path.parent.parent):
             if (directory / DESCRIPTIONS).exists():
                 value = read_pickle(directory / DESCRIPTIONS)
-                if isinstance(value, list) and value and all(isinstance(text, str) for text in value):
-                    return value
-                break  # a known fixture holds an observation there: do without
+                if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
+                    break  # a known fixture holds an observation there: do without
+                if not all(text.isprintable() and len(text) <= LONGEST for text in value):
+                    raise InputError(
+                        f"{directory / DESCRIPTIONS}: a phrasing is no line of at most {LONGEST} readable characters; "
+                        "restore the file or delete the episode"
+                    )
+                return value
         return [self.task.replace("_", " ")]
 
     def _list_cameras(self) -> tuple[str, ...]:

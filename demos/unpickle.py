@@ -1,14 +1,17 @@
 """RLBench's pickles, read and written without RLBench: a pickle is a program, so this reader knows four nouns only.
 
 Reading maps `rlbench.demo.Demo` and `rlbench.backend.observation.Observation` on plain stand-ins and numpy's
-reconstructors on functions of this file; any other global is refused before anything is called. Writing gives the
-same names back, in the spelling (`numpy.core`, protocol 4) that numpy 1 and numpy 2 both load.
+reconstructors on functions of this file; any other global is refused before anything is called. What is left to a
+hostile file is memory, so that is guarded too: no array is built twice or over another's bytes, no attribute speaks to
+numpy (`__array_interface__` would name an address to read from), no index makes the reader's own table grow. Writing
+gives the same names back, in the spelling (`numpy.core`, protocol 4) that numpy 1 and numpy 2 both load.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +20,11 @@ from typing import Any
 import numpy as np
 
 from manifield.errors import InputError
+from manifield.files import read_whole
 
 PROTOCOL = 4  # RLBench's; from 5 on numpy uses another reconstructor, which old versions lack
+LARGEST_FILE = 256 * 1024**2
+"""Bytes: a hundred times what RLBench's longest demonstrations take without their pictures."""
 
 
 class StoredDemo:
@@ -38,6 +44,8 @@ class StoredObservation:
 def _set_attributes(thing: object, state: dict[str, Any]) -> None:
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise pickle.UnpicklingError(f"state of {type(thing).__name__} is not a dictionary of names")
+    if any(key.startswith("__") for key in state):
+        raise pickle.UnpicklingError(f"state of {type(thing).__name__} has names that mean something to Python")
     thing.__dict__.update(state)
 
 
@@ -60,14 +68,26 @@ class _Array(np.ndarray):
     """An array in the making; `np.asarray` makes it an ordinary one."""
 
     def __setstate__(self, state: tuple) -> None:
+        if getattr(self, "_made", False):  # numpy would free the bytes that it has, whoever still looks at them
+            raise pickle.UnpicklingError("array made twice")
         version, shape, dtype, fortran, raw = state
-        super().__setstate__((version, shape, _plain(dtype), fortran, raw))
+        super().__setstate__((version, shape, _plain(dtype), fortran, _bytes(raw)))
+        self._made = True
 
 
 def _plain(dtype: Any) -> np.dtype:
     if not isinstance(dtype, _Dtype):
         raise pickle.UnpicklingError("array without a type")
+    if not dtype.value.itemsize:
+        raise pickle.UnpicklingError("array of nothing, of which any number takes no room")
     return dtype.value
+
+
+def _bytes(raw: Any) -> bytes:
+    """The bytes of an array as the file has them, not a view into something else that it has made."""
+    if not isinstance(raw, bytes | bytearray):
+        raise pickle.UnpicklingError("array over something that is not bytes")
+    return bytes(raw)
 
 
 class _Maker:
@@ -100,12 +120,12 @@ def _reconstruct(array_type: Any, shape: tuple, code: bytes) -> np.ndarray:
 
 @_Maker
 def _frombuffer(raw: bytes, dtype: Any, shape: tuple[int, ...], order: Any) -> np.ndarray:
-    return np.frombuffer(raw, _plain(dtype)).reshape(shape, order=order)
+    return np.frombuffer(_bytes(raw), _plain(dtype)).reshape(shape, order=order)
 
 
 @_Maker
 def _scalar(dtype: Any, raw: bytes) -> Any:
-    return np.frombuffer(raw, _plain(dtype), count=1)[0]
+    return np.frombuffer(_bytes(raw), _plain(dtype), count=1)[0]
 
 
 STAND_INS: dict[type, tuple[str, str]] = {
@@ -132,6 +152,14 @@ class _Refused(Exception):
     """The file names something outside `KNOWN`."""
 
 
+def _check_places(data: bytes) -> None:
+    """Check where the file puts what it wants to remember: Python makes room up to the highest place that is named, so
+    that seven bytes could take all memory. No file needs more places than it has bytes; nothing is built here."""
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= len(data):
+            raise pickle.UnpicklingError(f"place {argument} in a file of {len(data)} bytes")
+
+
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -149,12 +177,13 @@ def read_pickle(path: Path) -> Any:
         InputError: no such file, a global that does not belong into a demonstration, a corrupt or truncated file.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_whole(Path(path), LARGEST_FILE, "restore or delete the episode")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; the episode is incomplete, restore or delete its folder") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from None
     try:
+        _check_places(data)
         return _Reader(io.BytesIO(data)).load()
     except _Refused as refused:
         raise InputError(

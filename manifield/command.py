@@ -39,6 +39,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "view": ("look at demonstrations and rollouts in 3D, in the browser", "agents.view:run"),
     "sim-arm": ("serve the simulator's arm as a ROS 2 robot, to rehearse a deployment", "envs.ros.serve:run"),
     "deploy": ("let a policy act on a real arm over ROS, checked and confirmed", "agents.deployment:run"),
+    "doctor": ("look what is installed and works here, and what to do about the rest", "manifield.doctor.examine:run"),
     "demo": ("collect, train, evaluate and report in a row, for two cores", "agents.demo:run"),
 }
 

@@ -1,12 +1,14 @@
-"""Writing so that a kill leaves no half file, and so that two jobs do not write into one folder."""
+"""Writing so that a kill leaves no half file, and so that two jobs do not write into one folder; reading files that
+others have made, without trusting them."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from manifield.errors import InputError
 
@@ -19,6 +21,36 @@ def write_whole(path: Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+
+
+def read_whole(path: Path, limit: int, mending: str) -> bytes:
+    """The content of a file that may come from anyone: a pipe or a device is not waited for, a giant is not loaded.
+
+    Args:
+        limit: bytes that such a file has at most. mending: what to do about a file that is refused.
+
+    Raises:
+        OSError: it is not there, or may not be read.
+        InputError: no regular file, or a larger one.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path}: cannot be read, it is no regular file; {mending}")
+        if status.st_size > limit:
+            raise InputError(f"{path}: refused, {status.st_size} bytes where {limit} are plenty; {mending}")
+        return file.read(status.st_size)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file in `folder` whose name stands in another file.
+
+    Raises:
+        InputError: the name leads out of the folder.
+    """
+    if "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise InputError(f"{folder}: refused, a file in it names {name[:99]!r}, which leads out of it; do not trust it")
+    return folder / name
 
 
 @contextmanager

@@ -108,8 +108,10 @@ class OpenClip(LanguageEncoder):
             raise InputError("language=clip needs open_clip: pip install 'manifield[clip]'") from error
         if os.sep in weights and not Path(weights).is_file():
             raise InputError(f"CLIP weights '{weights}' do not exist: give an open_clip tag or a checkpoint's path")
+        # A checkpoint names these: nothing that fetches a stranger's model (hf-hub:…), nothing that runs on loading.
+        choose(model, open_clip.list_models(), "CLIP model")
         try:
-            self._model = open_clip.create_model(model, pretrained=weights or None).eval()
+            self._model = open_clip.create_model(model, pretrained=weights or None, load_weights_only=True).eval()
         except Exception as error:  # open_clip raises many kinds for an unknown tag, no network, a broken file
             raise InputError(f"CLIP weights '{weights}' for {model} cannot be loaded: {error}") from error
         self._tokenizer = open_clip.get_tokenizer(model)

@@ -15,6 +15,7 @@ from agents.report.markup import words
 from agents.report.pictures import AXES, HEAT, PREDICTED, cut_strip, data_uri
 from agents.report.run_folder import RunFolder
 from manifield.errors import InputError
+from manifield.files import inside
 
 QUALITY = 80  # of WebP: a frame takes about 6 kB, a fifth of its PNG
 FIRST, LAST = 2, 3  # frames of an episode that are shown; those between them are counted
@@ -25,7 +26,7 @@ def strips_section(run: RunFolder, most: int) -> str:
     main = run.main
     if main is None:
         return ""
-    episodes = [e for e in main.episodes if e.get("strip") and (main.folder / str(e["strip"])).is_file()]
+    episodes = [e for e in main.episodes if e.get("strip") and inside(main.folder, str(e["strip"])).is_file()]
     parts = []
     for task in main.tasks:
         for wanted, title in ((True, "solved"), (False, "failed")):
@@ -73,7 +74,7 @@ def _explanation() -> str:
 
 
 def _strip(folder: Path, episode: dict[str, Any]) -> str:
-    path = folder / str(episode["strip"])
+    path = inside(folder, str(episode["strip"]))
     try:
         with Image.open(path) as picture:
             frames = cut_strip(picture.convert("RGB"), int(episode.get("steps") or 0) + 1)

@@ -16,6 +16,7 @@ from agents.report.pictures import data_uri
 from agents.report.run_folder import RunFolder
 from agents.report.view_strips import LEGEND
 from manifield.errors import InputError
+from manifield.files import inside
 
 # Measure → its column in a table and the digits it is given with there.
 COLUMNS = {
@@ -47,7 +48,7 @@ def views_section(run: RunFolder, most: int) -> str:
     new = [strip for strip in views.get("strips", []) if not strip.get("given")]
     for task in dict.fromkeys(strip["task"] for strip in new):
         found = [strip for strip in new if strip["task"] == task]
-        parts += [strip_figure(run.folder / "offline" / s["file"], task, s) for s in spread(found, most)]
+        parts += [strip_figure(inside(run.folder / "offline", str(s["file"])), task, s) for s in spread(found, most)]
     return "\n".join(parts)
 
 

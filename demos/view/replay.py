@@ -17,9 +17,11 @@ from demos.store import open_episode
 from demos.writer import EXTRA, LOW_DIM
 from envs.interface import Observation
 from manifield.errors import InputError
+from manifield.files import read_whole
 from perception.voxels import cell_index, fuse
 
 CACHE_BYTES = 150_000_000  # of decoded pictures; the clouds made of them take less
+LARGEST_FACTS = 64 * 1024**2  # bytes of manifield.json
 BYTES_PER_PIXEL = 15  # colour 3, depth 8, mask 4
 
 # Where episodes lie below a path that is itself an episodes', a variation's, a task's, a data folder, an evaluation
@@ -60,8 +62,8 @@ def find_shown(path: Path | str) -> list[Path]:
 def read_facts(path: Path) -> dict[str, Any]:
     """What `manifield.json` says of an episode: seed, success, instruction...; empty where there is none."""
     try:
-        facts = json.loads((path / EXTRA).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        facts = json.loads(read_whole(path / EXTRA, LARGEST_FACTS, "delete it"))
+    except (OSError, ValueError, RecursionError, InputError):
         return {}
     return facts if isinstance(facts, dict) else {}
 

@@ -143,6 +143,18 @@ class Sensors:
                 found += self._camera_faults(name, camera, now, wall)
             return found
 
+    def wait_until_sound(self) -> None:
+        """Wait out a hiccup, e.g. of a machine that has been busy deciding.
+
+        Raises:
+            SensorFault: there are faults still after the config's patience.
+        """
+        deadline = self._clock() + self._limits.patience
+        while faults := self.faults():
+            if self._clock() >= deadline:
+                raise SensorFault("; ".join(map(str, faults)))
+            time.sleep(0.005)
+
     def present_joints(self) -> np.ndarray | None:
         """[J] the arm's joints as last heard, or None."""
         newest = self.arm.newest
@@ -314,8 +326,9 @@ class Sensors:
             if found:
                 return found
         pairs = camera.pairs(self._limits.mismatch)
-        if not pairs or now - pairs[0].received > self._limits.picture_age:
-            apart = (camera.color[-1][1].stamp - camera.depth[-1][1].stamp) / 1e9
+        apart = (camera.color[-1][1].stamp - camera.depth[-1][1].stamp) / 1e9
+        behind = (camera.color[-1][1].stamp - pairs[0].stamp) / 1e9 if pairs else np.inf
+        if behind > self._limits.spread:
             return [Fault("mismatch", f"{name}: colour and depth are {abs(apart):.3f} s apart")]
         if camera.info is None:
             return [Fault("calibration", f"{name}: no camera_info yet")]

@@ -39,7 +39,9 @@ class Clip(Teacher):
         resnet = isinstance(open_clip.get_model_config(model)["vision_cfg"].get("layers"), list | tuple)
         size = None if resnet else side
         try:
-            clip = open_clip.create_model(model, pretrained=weights, force_image_size=size).eval()
+            clip = open_clip.create_model(
+                model, pretrained=weights, force_image_size=size, load_weights_only=True
+            ).eval()
         except Exception as error:  # open_clip raises many kinds for no network or a broken file
             reason = str(error).strip().partition("\n")[0][:200]
             raise InputError(

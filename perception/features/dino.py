@@ -31,7 +31,7 @@ class Dino(Teacher):
             raise unavailable(self.name, weights, error) from None
         choose(kind, KINDS, f"kind of model in teacher.weights={weights}")
         try:
-            self._model = transformers.AutoModel.from_pretrained(weights).float().eval()
+            self._model = transformers.AutoModel.from_pretrained(weights, use_safetensors=True).float().eval()
         except (OSError, ValueError, RuntimeError) as error:
             raise unavailable(self.name, weights, error) from None
         config = self._model.config

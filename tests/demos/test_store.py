@@ -298,7 +298,7 @@ DAMAGES = {
     ),
     "odd variation": (
         lambda e: (e / "variation_number.pkl").write_bytes(dump_pickle("two")),
-        "variation_number.pkl: holds no integer",
+        "variation_number.pkl: holds no variation's number",
     ),
     "odd descriptions": (
         lambda e: (e / "variation_descriptions.pkl").write_bytes(b"cos\nsystem\n."),
