@@ -23,6 +23,8 @@ from perception.field.sampling import around_depth, edges, importance, stratifie
 from perception.field.told import Told
 
 SURVEYED = 16384  # points at once
+IN_FRONT = 0.03
+"""Metres in front of what was measured up to which nothing is said to be: about a soft surface's depth."""
 STRETCH = 4
 """Samples along a ray that are asked for before it is decided whether to go on."""
 
@@ -199,6 +201,16 @@ class NeuralField(nn.Module):
     def _query(self, points: Tensor, unit: Tensor, told: Told) -> tuple[Tensor, Tensor, Tensor]:
         """The network's answers at points [B, N, 3] seen along unit directions [B, N, 3]."""
         return self.network(told.inside(points), unit, told.at(points))
+
+    def haze(self, told: Told, rays: Rays, measured: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+        """The mean over rays of how much of each ends in front of the depth [B, R] that was measured along it, where
+        there is nothing (the line-of-sight loss of Rematas et al. 2022, section 4). By `count` samples a ray."""
+        end = torch.maximum(torch.minimum(rays.far, measured - IN_FRONT), rays.near)
+        depths = stratified(rays.near, end, count, generator, True)
+        points = rays.points(depths).flatten(1, 2)
+        unit = F.normalize(rays.directions, dim=-1).repeat_interleave(count, dim=1)
+        density = self._query(points, unit, told)[0].view(depths.shape).mean(dim=-1)
+        return -torch.expm1(-density * (end - rays.near) * rays.lengths()).mean()
 
     @torch.no_grad()
     def survey(self, told: Told, points: Tensor | None = None, batch_index: Tensor | None = None) -> EmptySpace:
