@@ -59,11 +59,11 @@ class Board:
     """
 
     kind: str = "charuco"
-    columns: int = 7
-    rows: int = 5
-    square: float = 0.038
-    marker: float = 0.028
-    dictionary: str = "DICT_5X5_100"
+    columns: int = 9
+    rows: int = 6
+    square: float = 0.03
+    marker: float = 0.022
+    dictionary: str = "DICT_4X4_50"
     legacy: bool = False
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class Board:
             found, pixels = cv2.findChessboardCornersSB(grey, (self.columns - 1, self.rows - 1))
             if not found:
                 return None
-            return Corners(self._inner_corners(), pixels.reshape(-1, 2).astype(float))
+            return Corners(self._inner_corners(), self._from_its_origin(grey, pixels.reshape(-1, 2).astype(float)))
         parameters = cv2.aruco.DetectorParameters()
         parameters.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_SUBPIX
         detector = cv2.aruco.CharucoDetector(self._charuco(), detectorParams=parameters)
@@ -123,6 +123,14 @@ class Board:
         if min(np.ptp(points[:, 0]), np.ptp(points[:, 1])) == 0:  # one line of corners does not fix a pose
             return None
         return Corners(points, np.asarray(pixels, float).reshape(-1, 2))
+
+    def _from_its_origin(self, grey: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        """Corners of a chessboard from the right end: OpenCV begins at either, the colours of the squares tell which."""
+        grid = pixels.reshape(self.rows - 1, self.columns - 1, 2)
+        centres = np.rint((grid[:-1, :-1] + grid[1:, 1:] + grid[:-1, 1:] + grid[1:, :-1]) / 4).astype(int)
+        seen = grey[centres[..., 1], centres[..., 0]].astype(float)
+        dark = np.add.outer(np.arange(self.rows - 2), np.arange(self.columns - 2)) % 2 == 0
+        return pixels if seen[dark].mean() < seen[~dark].mean() else pixels[::-1]
 
     def _charuco(self) -> cv2.aruco.CharucoBoard:
         dictionary = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, self.dictionary))

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from scipy.optimize import OptimizeResult, least_squares
-from scipy.sparse import lil_matrix
 from scipy.spatial.transform import Rotation
 
 from envs.ros.calibration.board import Corners, Lens, board_pose
@@ -27,6 +26,8 @@ from manifield.errors import InputError, choose
 SETUPS = ("eye_in_hand", "eye_to_hand")
 FEWEST_CAPTURES = 5
 LEAST_TURN = np.radians(8.0)  # of the captures' orientations about the second of their main axes
+LEAST_NOISE = 0.02  # pixels, of a corner: better than any detector
+STEP = 1e-6  # radians and metres, of the differences that stand for derivatives
 OUTLIER = 4.0  # times the median of the captures' errors, from which on a capture is left out
 
 
@@ -40,12 +41,11 @@ class Sighting:
 
 
 @dataclass(frozen=True)
-class Precision:
-    """Standard deviations that the fit expects. pixels: of a corner. metres, radians: of an arm's pose, per axis."""
+class ArmPrecision:
+    """Standard deviations of what an arm tells of its pose, per axis: metres, radians."""
 
-    pixels: float = 0.5
     metres: float = 0.001
-    radians: float = 0.001
+    radians: float = 0.0003
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class HandEye:
 
 
 def solve_hand_eye(
-    sightings: Sequence[Sighting], lens: Lens, setup: str, precision: Precision | None = None
+    sightings: Sequence[Sighting], lens: Lens, setup: str, precision: ArmPrecision | None = None
 ) -> HandEye:
     """Calibrate a camera. setup: "eye_in_hand" or "eye_to_hand".
 
@@ -81,7 +81,7 @@ def solve_hand_eye(
     kept, left_out = list(sightings), []
     while True:
         _check(kept, left_out)
-        fit = _Fit(kept, lens, setup, precision or Precision())
+        fit = _Fit(kept, lens, setup, precision or ArmPrecision())
         errors = fit.capture_errors()
         worst = int(errors.argmax())
         if errors[worst] <= max(OUTLIER * float(np.median(errors)), OUTLIER):
@@ -99,7 +99,7 @@ def _check(sightings: Sequence[Sighting], left_out: Sequence[str]) -> None:
     if len(sightings) < FEWEST_CAPTURES:
         without = f" (without {', '.join(left_out)}, which contradict the others)" if left_out else ""
         raise InputError(
-            f"{len(sightings)} captures with a board{without}: give at least {FEWEST_CAPTURES}, better 15 to 25"
+            f"{len(sightings)} captures with a board{without}: give at least {FEWEST_CAPTURES}, better 30"
         )
     rotations = Rotation.from_matrix(np.stack([s.T_base_hand[:3, :3] for s in sightings]))
     turns = (rotations.mean().inv() * rotations).as_rotvec()
@@ -114,7 +114,7 @@ def _check(sightings: Sequence[Sighting], left_out: Sequence[str]) -> None:
 class _Fit:
     """One least-squares fit over a set of captures."""
 
-    def __init__(self, sightings: Sequence[Sighting], lens: Lens, setup: str, precision: Precision) -> None:
+    def __init__(self, sightings: Sequence[Sighting], lens: Lens, setup: str, precision: ArmPrecision) -> None:
         self.lens, self.setup, self.precision, self.count = lens, setup, precision, len(sightings)
         inverse = setup == "eye_to_hand"
         # Hand in base for a camera on the hand, base in hand for one beside the arm: the same equation for both.
@@ -122,9 +122,11 @@ class _Fit:
         self.capture = np.concatenate([np.full(len(s.corners.points), i) for i, s in enumerate(sightings)])
         self.points = np.concatenate([s.corners.points for s in sightings])
         self.pixels = np.concatenate([s.corners.pixels for s in sightings])
-        seen = np.stack([board_pose(s.corners, lens)[0] for s in sightings])
-        camera, board = _closed_form(self.arms, seen)
-        self.start = (camera, board)
+        seen, errors = zip(*(board_pose(s.corners, lens) for s in sightings), strict=True)
+        # What the corners of one picture leave of their own best pose is the noise of corners, and nothing else's.
+        squares = sum(error**2 * len(s.corners.points) for error, s in zip(errors, sightings, strict=True))
+        self.noise = max(float(np.sqrt(squares / (2 * len(self.points) - 6 * self.count))), LEAST_NOISE)
+        self.start = _closed_form(self.arms, np.stack(seen))
         self.solution = self._solve()
         self.camera, self.board = self._poses(self.solution.x)
 
@@ -139,9 +141,9 @@ class _Fit:
 
     def result(self, left_out: tuple[str, ...]) -> HandEye:
         corners = 2 * len(self.points)
-        left = self.solution.fun[:corners] * self.precision.pixels
+        left = self.solution.fun[:corners] * self.noise
         shifts = self.solution.x[12:].reshape(self.count, 6)[:, 3:]
-        jacobian = self.solution.jac.toarray()
+        jacobian = self.solution.jac
         # What is left says how good the assumed deviations were.
         scale = float((self.solution.fun**2).sum()) / max(len(self.solution.fun) - jacobian.shape[1], 1)
         deviation = np.sqrt(np.diag(np.linalg.pinv(jacobian.T @ jacobian))[:6] * max(scale, 1e-12))
@@ -158,23 +160,27 @@ class _Fit:
         )
 
     def _solve(self) -> OptimizeResult:
-        corners = 2 * len(self.points)
-        pattern = lil_matrix((corners + 6 * self.count, 12 + 6 * self.count), dtype=int)
-        pattern[:corners, :12] = 1
-        rows = np.arange(corners)
-        for k in range(6):
-            pattern[rows, 12 + 6 * np.repeat(self.capture, 2) + k] = 1
-            pattern[corners + 6 * np.arange(self.count) + k, 12 + 6 * np.arange(self.count) + k] = 1
         return least_squares(
-            self._residuals,
-            np.zeros(pattern.shape[1]),
-            jac_sparsity=pattern,
-            x_scale="jac",
-            method="trf",
-            tr_solver="lsmr",
-            xtol=1e-10,
-            ftol=1e-10,
+            self._residuals, np.zeros(12 + 6 * self.count), self._jacobian, method="lm", xtol=1e-9, ftol=1e-9
         )
+
+    def _jacobian(self, x: np.ndarray) -> np.ndarray:
+        """By differences, where the corrections of all arm poses are moved at once: each shows in its own capture."""
+        corners, here = 2 * len(self.points), self._residuals(x)
+        jacobian = np.zeros((len(here), len(x)))
+        for k in range(12):
+            there = x.copy()
+            there[k] += STEP
+            jacobian[:, k] = (self._residuals(there) - here) / STEP
+        rows, captures = np.arange(corners), np.arange(self.count)
+        for k in range(6):
+            there = x.copy()
+            there[12 + k :: 6] += STEP
+            change = (self._residuals(there) - here) / STEP
+            jacobian[rows, 12 + k + 6 * np.repeat(self.capture, 2)] = change[:corners]
+            own = corners + k + 6 * captures
+            jacobian[own, 12 + k + 6 * captures] = change[own]
+        return jacobian
 
     def _poses(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """X and Z: the closed form's, moved by twelve small numbers."""
@@ -187,7 +193,7 @@ class _Fit:
         T_camera_board = np.linalg.inv(camera) @ np.linalg.inv(arms) @ board
         poses = T_camera_board[self.capture]
         seen = np.einsum("nij,nj->ni", poses[:, :3, :3], self.points) + poses[:, :3, 3]
-        pixels = (self.lens.project(seen) - self.pixels) / self.precision.pixels
+        pixels = (self.lens.project(seen) - self.pixels) / self.noise
         scales = [self.precision.radians] * 3 + [self.precision.metres] * 3
         return np.concatenate([pixels.ravel(), (errors / scales).ravel()])
 
