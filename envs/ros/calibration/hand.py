@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy.spatial import cKDTree
 
 from envs.interface import CameraView
 from perception.cameras import back_project, project
 
 REACH = 0.06  # metres: a hand that appears farther away than this is not looked for
 FEWEST_PIXELS = 60
+CUT = 0.015  # metres: what is farther from the hand's surface is not the hand
+FINEST = 0.0004  # metres, of the search
 COLOUR = (0, 229, 255)
 
 
@@ -33,9 +34,12 @@ class Box:
 
 # Franka's hand and finger tips, as its drawings give them; the tool frame lies between the tips.
 FRANKA_HAND = (
-    Box((0.0, 0.0, -0.0785), (0.0315, 0.102, 0.022)),
-    Box((0.0, 0.0125, -0.027), (0.0095, 0.0075, 0.03), finger=1),
-    Box((0.0, -0.0125, -0.027), (0.0095, 0.0075, 0.03), finger=-1),
+    Box((0.0, 0.0, -0.0785), (0.0315, 0.102, 0.011)),
+    Box((0.0, 0.0, -0.0565), (0.0165, 0.102, 0.011)),
+    Box((0.0, 0.0125, -0.0285), (0.0095, 0.0055, 0.017), finger=1),
+    Box((0.0, 0.0047, -0.0015), (0.0095, 0.0045, 0.010), finger=1),
+    Box((0.0, -0.0125, -0.0285), (0.0095, 0.0055, 0.017), finger=-1),
+    Box((0.0, -0.0047, -0.0015), (0.0095, 0.0045, 0.010), finger=-1),
 )
 
 
@@ -82,48 +86,38 @@ def hand_depth(view: CameraView, T_world_tool: np.ndarray, boxes: Sequence[Box])
     return depth
 
 
-def appearance(
-    camera: str, view: CameraView, T_world_tool: np.ndarray, boxes: Sequence[Box]
-) -> Appearance | None:
+def appearance(camera: str, view: CameraView, T_world_tool: np.ndarray, boxes: Sequence[Box]) -> Appearance | None:
     """Where a camera sees the hand; None if (nearly) none of it is in the picture."""
     expected = hand_depth(view, T_world_tool, boxes)
     shown = np.isfinite(expected)
     if shown.sum() < FEWEST_PIXELS:
         return None
     model = back_project(np.where(shown, expected, 1.0), view.intrinsics, view.T_world_camera)[shown].astype(float)
-    valid = np.isfinite(view.depth) & (view.depth > view.near) & (view.depth < 0.999 * view.far)
-    cloud = back_project(np.where(valid, view.depth, 1.0), view.intrinsics, view.T_world_camera)[valid].astype(float)
-    low, high = model.min(axis=0) - 1.5 * REACH, model.max(axis=0) + 1.5 * REACH
-    cloud = cloud[((cloud > low) & (cloud < high)).all(axis=1)]
-    if len(cloud) < FEWEST_PIXELS:
-        return Appearance(camera, np.full(3, np.nan), 0.0, int(shown.sum()))
-    tree = cKDTree(cloud)
-    best, least = np.zeros(3), np.inf
-    steps = np.linspace(-REACH, REACH, 5)
-    sample = model[:: max(1, len(model) // 300)]
-    for x in steps:  # coarse: a hand that is far off must not lead into the next best thing
-        for y in steps:
-            for z in steps:
-                shift = np.array([x, y, z])
-                cost = _cost(tree, sample, shift)
-                if cost < least:
-                    best, least = shift, cost
-    for _ in range(40):
-        distance, index = tree.query(model + best, distance_upper_bound=0.02)
-        near = np.isfinite(distance)
-        if near.sum() < FEWEST_PIXELS // 2:
-            break
-        step = np.median(cloud[index[near]] - (model[near] + best), axis=0)
-        best = best + step
-        if np.linalg.norm(step) < 1e-5:
-            break
-    distance, _ = tree.query(model + best)
-    return Appearance(camera, best, float((distance < 0.008).mean()), int(shown.sum()))
+    sample = model[:: max(1, len(model) // 600)]
+    depth = np.where(np.isfinite(view.depth) & (view.depth > view.near), view.depth, np.inf)
+    shift, step = np.zeros(3), REACH / 3
+    neighbours = np.array([[x, y, z] for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)], float)
+    # The first round looks everywhere: a hand that is far off must not lead into the next best thing.
+    places = np.array([[x, y, z] for x in range(-3, 4) for y in range(-3, 4) for z in range(-3, 4)], float) * step
+    while step > FINEST:
+        costs = [_misfit(sample, shift + place, view, depth) for place in places]
+        best = int(np.argmin(costs))
+        if len(places) > 27 or np.allclose(places[best], 0):
+            step /= 2
+        shift = shift + places[best]
+        places = neighbours * step
+    return Appearance(camera, shift, 1.0 - _misfit(model, shift, view, depth, count=True), int(shown.sum()))
 
 
-def _cost(tree: cKDTree, model: np.ndarray, shift: np.ndarray) -> float:
-    distance, _ = tree.query(model + shift, distance_upper_bound=0.03)
-    return float(np.minimum(distance, 0.03).mean())
+def _misfit(points: np.ndarray, shift: np.ndarray, view: CameraView, depth: np.ndarray, count: bool = False) -> float:
+    """How badly the picture's depth shows points [N, 3] of the hand that are moved by `shift`: mean error in metres, each
+    at most `CUT`; or with `count` the share of the points that are not shown."""
+    uv, wanted = project(points + shift, view.intrinsics, view.T_world_camera)
+    column, row = np.rint(uv).astype(int).T
+    inside = (column >= 0) & (row >= 0) & (column < depth.shape[1]) & (row < depth.shape[0]) & (wanted > view.near)
+    error = np.full(len(points), CUT)
+    error[inside] = np.minimum(np.abs(depth[row[inside], column[inside]] - wanted[inside]), CUT)
+    return float((error > CUT / 2).mean() if count else error.mean())
 
 
 def draw_hand(view: CameraView, T_world_tool: np.ndarray, boxes: Sequence[Box], scale: int = 1) -> np.ndarray:
