@@ -91,24 +91,40 @@ class Image(Message):
 
 @dataclass(frozen=True)
 class CompressedImage(Message):
-    """A compressed picture, decoded. data, encoding: as in `Image`. format: image_transport's text, such as "rgb8; jpeg
-    compressed bgr8" (lossy), "16UC1; png" or "16UC1; compressedDepth png"."""
+    """A compressed picture as it came; it is decoded when somebody looks at it, because most are never looked at.
+
+    format: image_transport's text, such as "rgb8; jpeg compressed bgr8", "16UC1; png" or "16UC1; compressedDepth png".
+    """
 
     ROS_TYPE: ClassVar[str] = "sensor_msgs/msg/CompressedImage"
     stamp: int
     frame_id: str
-    encoding: str
-    data: np.ndarray
-    format: str = ""
+    format: str
+    content: bytes
+
+    @classmethod
+    def of(cls, image: Image, form: str = "") -> Self:
+        """Compress: colour as JPEG (or PNG if `form` says so), 16UC1 as PNG (with "compressedDepth": and its header)."""
+        return cls(image.stamp, image.frame_id, *pictures.compress(image.encoding, image.data, form))
+
+    def decode(self) -> Image:
+        """The picture.
+
+        Raises:
+            MalformedMessage: it cannot be decoded.
+        """
+        try:
+            encoding, array = pictures.decompress(self.format, self.content)
+        except ValueError as error:
+            raise MalformedMessage(str(error)) from None
+        return Image(self.stamp, self.frame_id, encoding, array)
 
     def to_wire(self) -> Wire:
-        name, content = pictures.compress(self.encoding, self.data, self.format)
-        return {"header": header(self.stamp, self.frame_id), "format": name, "data": content}
+        return {"header": header(self.stamp, self.frame_id), "format": self.format, "data": self.content}
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
-        encoding, array = pictures.decompress(str(wire["format"]), raw_bytes(wire["data"]))
-        return cls(*stamp_and_frame(wire), encoding, array, str(wire["format"]))
+        return cls(*stamp_and_frame(wire), str(wire["format"]), raw_bytes(wire["data"]))
 
 
 @dataclass(frozen=True)

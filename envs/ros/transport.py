@@ -136,6 +136,10 @@ class Transport(ABC):
         """Announce a topic, so that the first message already finds the subscribers that are there."""
 
     @abstractmethod
+    def prepare_action(self, action: str, kind: type[Goal]) -> None:
+        """Look for an action's server, so that the first goal need not."""
+
+    @abstractmethod
     def send_goal(self, action: str, goal: Goal, on_feedback: Feedback | None = None) -> GoalHandle:
         """Send a goal to an action's server.
 
