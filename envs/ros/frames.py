@@ -74,6 +74,19 @@ class FrameTree:
             stamps = self._moving.get(child, ([], []))[0]
             return stamps[-1] if stamps else None
 
+    def root(self, frame: str) -> str:
+        """The frame above all above `frame`; itself if it has no parent.
+
+        Raises:
+            NoTransform: the frames above it run in a circle.
+        """
+        with self._lock:
+            for _ in range(_DEEPEST):
+                if frame not in self._parents:
+                    return frame
+                frame = self._parents[frame]
+        raise NoTransform(f"the frames above {frame} run in a circle")
+
     def frames(self) -> list[str]:
         """Names of all frames."""
         with self._lock:
