@@ -13,7 +13,7 @@ from envs.ros.calibration.captures import Capture, lens_of
 from envs.ros.config import RosConfig
 from envs.ros.frames import FrameTree, NoTransform
 from envs.ros.geometry import pose_distance
-from envs.ros.messages import CameraInfo, CompressedImage, Image, Transforms
+from envs.ros.messages import CameraInfo, CompressedImage, Image, MalformedMessage, Transforms
 from envs.ros.transport import Transport
 from manifield.errors import InputError, choose
 
@@ -56,15 +56,20 @@ class Watch:
         if not self._news.wait(timeout):
             return None
         self._news.clear()
-        picture, info = self._picture, self._info
-        if picture is None or info is None or picture.data.ndim != 3:
+        seen, info = self._picture, self._info
+        if seen is None or info is None:
+            return None
+        try:
+            picture = seen.decode() if isinstance(seen, CompressedImage) else seen
+        except MalformedMessage:
+            return None
+        if picture.encoding not in ("rgb8", "mono8"):
             return None
         T_base_hand = self._hand_at(picture.stamp)
         if T_base_hand is None:
             return None
-        return Capture(
-            picture.data, lens_of(info), T_base_hand, picture.stamp, self.base, self.hand, picture.frame_id
-        )
+        rgb = picture.data if picture.data.ndim == 3 else np.repeat(picture.data[..., None], 3, axis=2)
+        return Capture(rgb, lens_of(info), T_base_hand, picture.stamp, self.base, self.hand, picture.frame_id)
 
     def is_still(self, capture: Capture) -> bool:
         """Whether the hand has not moved for a while before the picture."""
