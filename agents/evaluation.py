@@ -65,7 +65,7 @@ def run(config: DictConfig) -> None:
         return
     if settings["select"] is not None:
         raise InputError("select= chooses among recorded episodes: give their folder too, data=…")
-    settings["env"] = _seen_as_in_training(settings["env"], meta)
+    settings["env"] = seen_as_in_training(settings["env"], meta)
     for task in settings["tasks"]:  # a wrong name should show now, not after the tasks before it
         make_environment(settings["env"], task).close()
     if config.policy in ("trained", "untrained"):
@@ -121,7 +121,7 @@ def _trained_tasks(trained: list[str], data: str | None) -> list[str]:
     return found
 
 
-def _seen_as_in_training(env: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+def seen_as_in_training(env: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
     """The environment's config with the cameras and the picture size that the agent was trained with.
 
     Raises:

@@ -26,8 +26,8 @@ def with_contact(
     observations: Sequence[Observation],
     keyframes: Sequence[int],
     distance: float,
-    low: Sequence[float],
-    high: Sequence[float],
+    low: Sequence[float] | np.ndarray,
+    high: Sequence[float] | np.ndarray,
 ) -> list[Observation]:
     """The same observations with the flag set on the frames that lead to goals in contact, as RLBench does.
 
@@ -47,7 +47,7 @@ def with_contact(
 
 
 def is_close(
-    observation: Observation, goal: np.ndarray, distance: float, low: Sequence[float], high: Sequence[float]
+    observation: Observation, goal: np.ndarray, distance: float, low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray
 ) -> bool:
     """Whether the tool at `goal` [3] would be within `distance` of what is seen, apart from the hand where it is."""
     points, _ = fuse(observation, np.asarray(low), np.asarray(high), None, distance / 4)

@@ -24,6 +24,7 @@ from manifield.files import only_writer
 from manifield.progress import Progress
 
 MANY = 15  # key-frames of a demonstration, from which on the take was probably too slow or full of pauses
+BELOW = 0.05  # metres around the box that the tool may be in: things may reach to its very bottom
 SOURCE = "bag_start"  # what an episode remembers of its bag: when it began
 
 
@@ -39,7 +40,7 @@ class Demonstration:
 def run(config: DictConfig) -> int:
     """Convert what `configs/convert.yaml` names; returns the exit code."""
     check(config)
-    robot = robot_config(config)
+    robot = robot_config(config.env)
     bags = find_bags(config.bags)
     with only_writer(Path(config.data), "convert", "data"), Progress("convert", len(bags), "bags") as progress:
         for path in bags:
@@ -61,16 +62,16 @@ def check(config: DictConfig) -> None:
         within(config.take, end=(config.take.start, 10**6))
 
 
-def robot_config(config: DictConfig) -> RosConfig:
-    """The robot's of a verb's config.
+def robot_config(env: Mapping[str, Any] | DictConfig) -> RosConfig:
+    """The robot's, of a verb's `env`.
 
     Raises:
         InputError: the environment is another one, or its config is wrong.
     """
-    settings: dict[str, Any] = OmegaConf.to_container(config.env, resolve=True)  # type: ignore[assignment]
-    if "transport" not in settings:
+    if "transport" not in env:
         raise InputError("this environment is not a robot on a bus: give env=ros, or another of the real arms")
-    return RosConfig.of({name: value for name, value in settings.items() if name != "_target_"})
+    plain: Any = OmegaConf.to_container(env, resolve=True) if isinstance(env, DictConfig) else env
+    return RosConfig.of({name: value for name, value in plain.items() if name != "_target_"})
 
 
 def find_bags(given: Sequence[str] | str) -> list[Path]:
@@ -147,8 +148,8 @@ def demonstrate(bag: Bag, robot: RosConfig, config: Mapping[str, Any] | DictConf
     if not keyframes or _still(observations):
         raise InputError(f"{bag.path}: the arm hardly moves in it; record it again, or look at take.start and take.end")
     if config["contact"]:
-        limits = robot.limits
-        observations = with_contact(observations, keyframes, config["contact"], limits.low, limits.high)
+        low, high = np.array(robot.limits.low) - BELOW, np.array(robot.limits.high)
+        observations = with_contact(observations, keyframes, config["contact"], low, high)
     return Demonstration(observations, keyframes, [(frame.stamp - bag.start) / 1e9 for frame in frames])
 
 

@@ -34,7 +34,7 @@ def run(config: DictConfig) -> int:
     check(config)
     if config.seconds is not None:
         within(config, seconds=(0.5, 86400))
-    robot, folder = robot_config(config), Path(config.bags)
+    robot, folder = robot_config(config.env), Path(config.bags)
     instruction = config.instruction or []
     words = [instruction] if isinstance(instruction, str) else [str(text) for text in instruction]
     facts = {"task": str(config.task), "instruction": "\n".join(words)} if config.task else {}

@@ -18,7 +18,6 @@ from envs.ros.messages import (
     Image,
     JointState,
     Message,
-    PoseStamped,
     Text,
     Transforms,
 )
@@ -41,7 +40,7 @@ def wanted_topics(config: RosConfig) -> tuple[dict[str, type[Message]], dict[str
         needed[topics.info.format(camera=camera)] = CameraInfo
     needed |= {topic: JointState for topic in topics.joints}
     needed["/tf"] = Transforms
-    kept: dict[str, type[Message]] = {"/tf_static": Transforms, topics.goals: PoseStamped, topics.refusals: Text}
+    kept: dict[str, type[Message]] = {"/tf_static": Transforms, topics.refusals: Text}
     if topics.stop is not None:
         kept[topics.stop] = Bool
     return needed, kept
