@@ -159,6 +159,10 @@ class MujocoEnvironment(Environment):
         """What the instruction chooses among; ask right after `reset`."""
         return self._task.choices(self._running())
 
+    def solved(self) -> bool:
+        """Whether the task is solved now."""
+        return self._task.success(self._running())
+
     @property
     def simulation(self) -> Simulation:
         """The scene of the present episode, with its privileged state."""
