@@ -24,9 +24,10 @@ from agents.report.pictures import PREDICTED, data_uri, draw_keyframe, film_stri
 from agents.report.summary import align
 from agents.tensors import Prediction
 from demos.bags.bag import Bag
-from demos.bags.convert import Demonstration, demonstrate, describe, robot_config
+from demos.bags.convert import Demonstration, demonstrate, describe
 from envs.interface import Action, Observation
 from envs.ros.config import RosConfig
+from envs.ros.connect import robot_config
 from manifield.command import run_folder
 from manifield.devices import find_device
 from manifield.errors import InputError, within

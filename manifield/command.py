@@ -37,11 +37,18 @@ VERBS: dict[str, tuple[str, str]] = {
     "ablate": ("train and evaluate variants over several seeds, and put them into one table", "agents.ablate:run"),
     "report": ("write a run's results as one self-contained HTML page", "agents.report.page:run"),
     "view": ("look at demonstrations and rollouts in 3D, in the browser", "agents.view:run"),
+    "calibrate": ("find out where a real arm's cameras are, and what that is worth", "envs.ros.calibration.command:run"),
+    "record": ("record takes of a real arm as ROS bags, and make demonstrations of them", "demos.bags.record:run"),
+    "convert": ("turn recorded bags into demonstrations", "demos.bags.convert:run"),
+    "replay": ("let a policy look at a recorded bag, without a robot", "agents.replay:run"),
     "demo": ("collect, train, evaluate and report in a row, for two cores", "agents.demo:run"),
 }
 
 FLAGS = ("--help", "--print-config", "--traceback", "--version")
 OWN_PACKAGES = ("agents", "envs", "perception", "demos", "configs", "manifield")
+
+# Packages that only some need → the extra of pyproject.toml that brings them.
+EXTRAS = {"cv2": "calibration", "rosbags": "bags"}
 
 # What the machine or its user must mend, as opposed to a bug: these lose their traceback.
 SYSTEM_ERRORS = {
@@ -161,7 +168,9 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, InputError):
         return " ".join(str(error).split())
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] not in OWN_PACKAGES:
-        return f"the Python package '{error.name}' is not installed: run `pip install -e .` in the project's folder"
+        package = error.name.partition(".")[0]
+        wanted = f"'.[{EXTRAS[package]}]'" if package in EXTRAS else "."
+        return f"the Python package '{error.name}' is not installed: run `pip install -e {wanted}` in the project's folder"
     if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
         # A failed write carries no file name, a failed open does.
         where = error.filename or _file_being_written(error)

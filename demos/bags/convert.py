@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from demos.bags.bag import Bag
 from demos.bags.contact import with_contact
@@ -19,6 +19,7 @@ from demos.keyframes import find_keyframes
 from demos.writer import EXTRA, episode_directory, remove_unfinished, write_episode
 from envs.interface import Observation
 from envs.ros.config import RosConfig
+from envs.ros.connect import robot_config
 from manifield.errors import InputError, within
 from manifield.files import only_writer
 from manifield.progress import Progress
@@ -60,18 +61,6 @@ def check(config: DictConfig) -> None:
     within(config.take, rate=(1, 100), speedup=(0.1, 20), start=(0, 10**6), contact=(0, 0.5), depth_bits=(12, 24))
     if config.take.end is not None:
         within(config.take, end=(config.take.start, 10**6))
-
-
-def robot_config(env: Mapping[str, Any] | DictConfig) -> RosConfig:
-    """The robot's, of a verb's `env`.
-
-    Raises:
-        InputError: the environment is another one, or its config is wrong.
-    """
-    if "transport" not in env:
-        raise InputError("this environment is not a robot on a bus: give env=ros, or another of the real arms")
-    plain: Any = OmegaConf.to_container(env, resolve=True) if isinstance(env, DictConfig) else env
-    return RosConfig.of({name: value for name, value in plain.items() if name != "_target_"})
 
 
 def find_bags(given: Sequence[str] | str) -> list[Path]:

@@ -76,6 +76,9 @@ class Playback(Transport):
     def advertise(self, topic: str, kind: type[Message], latched: bool = False) -> None:
         raise NotConnected("a bag cannot be told anything")
 
+    def prepare_action(self, action: str, kind: type[Goal]) -> None:
+        return
+
     def send_goal(self, action: str, goal: Goal, on_feedback: Feedback | None = None) -> GoalHandle:
         raise NotConnected("a bag cannot move an arm")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from demos.bags.bag import Bag
-from demos.bags.convert import check, convert, robot_config
+from demos.bags.convert import check, convert
 from demos.bags.recorder import Recorder
-from envs.ros.connect import make_transport
+from envs.ros.connect import make_transport, robot_config
 from envs.ros.transport import NotConnected
 from manifield.errors import InputError, within
 from manifield.files import only_writer

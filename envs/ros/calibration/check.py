@@ -18,6 +18,7 @@ from manifield.files import write_whole
 
 HIDDEN = 0.35  # of the hand's pixels seen, below which what is found is not trusted
 GOOD, POOR = 0.005, 0.01  # metres: half a voxel, a voxel of the papers'
+BELOW = 0.05  # metres below the tool's lowest place, from which on what is seen is compared: the table too
 WIDTH = 640  # pixels, of the pictures written
 
 

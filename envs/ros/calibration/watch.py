@@ -119,16 +119,20 @@ class Watch:
 
 
 def captures(
-    watch: Watch, board: Board, known: list[Capture], say: Callable[[str], None] = lambda words: None
+    watch: Watch,
+    board: Board,
+    known: list[Capture],
+    say: Callable[[str], None] = lambda words: None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[Capture]:
-    """Captures without end, each where the hand is held still, elsewhere than in all before, with the board in sight.
+    """Captures until `stopping()`, each where the hand is held still, elsewhere than in all before, with the board in sight.
 
     Raises:
         InputError: no picture, camera_info or transform arrives.
     """
     known, told, last = list(known), 0.0, time.monotonic()
-    while True:
-        capture = watch.next(timeout=1.0)
+    while not stopping():
+        capture = watch.next(timeout=0.5)
         now = time.monotonic()
         if capture is None:
             if now - last > NO_PICTURE:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from envs.ros.calibration.board import Board
 from perception.cameras import look_at
 
 
@@ -59,3 +61,19 @@ def make_rig(setup: str, seed: int, count: int = 30, width: float = 0.27, height
         board = pose([90, 4, -30], [-0.1, 0.02, 0.08])  # in the gripper
         arms = np.stack([camera @ np.linalg.inv(view) @ np.linalg.inv(board) for view in views])
     return Rig(setup, camera, board, arms)
+
+
+def photograph(board: Board, T_camera_board: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """[480, 640, 3] picture of a board, four rays a pixel, on grey."""
+    scale, fine = 60, 2
+    texture = np.pad(board.picture(scale), scale, constant_values=255)  # its white margin
+    to_board = np.array([[board.square / scale, 0, -board.square], [0, board.square / scale, -board.square], [0, 0, 1]])
+    to_board[:2, 2] += board.square / scale / 2
+    plane = T_camera_board[:3, [0, 1, 3]]
+    larger = np.array([[fine, 0, (fine - 1) / 2], [0, fine, (fine - 1) / 2], [0, 0, 1]])
+    H = larger @ intrinsics @ plane @ to_board
+    picture = cv2.warpPerspective(
+        texture, H, (640 * fine, 480 * fine), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_CONSTANT, borderValue=128
+    )
+    small = picture.reshape(480, fine, 640, fine).mean(axis=(1, 3))
+    return np.repeat(small[..., None], 3, axis=2).astype(np.uint8)

@@ -13,7 +13,7 @@ from envs.ros.calibration.hand_eye import Sighting, motion, solve_hand_eye
 from envs.ros.geometry import pose_distance
 from manifield.errors import InputError
 
-from tests.envs.ros.calibration.rigs import Rig, make_rig, pose
+from tests.envs.ros.calibration.rigs import Rig, make_rig, photograph, pose
 
 LENS = Lens(
     np.array([[615.0, 0, 322.0], [0, 617.0, 238.0], [0, 0, 1]]), np.array([0.11, -0.21, 0.0007, -0.0004, 0.08])
@@ -118,24 +118,6 @@ def test_corners_are_found_where_the_board_is(kind: str, columns: int, rows: int
     found, _ = board_pose(corners, lens)
     metres, radians = pose_distance(found, T)
     assert metres < 0.002 and np.degrees(radians) < 0.5
-
-
-def photograph(board: Board, T_camera_board: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """[480, 640, 3] picture of a board, four rays a pixel, on grey."""
-    import cv2
-
-    scale, fine = 60, 2
-    texture = np.pad(board.picture(scale), scale, constant_values=255)  # its white margin
-    to_board = np.array([[board.square / scale, 0, -board.square], [0, board.square / scale, -board.square], [0, 0, 1]])
-    to_board[:2, 2] += board.square / scale / 2
-    plane = T_camera_board[:3, [0, 1, 3]]
-    larger = np.array([[fine, 0, (fine - 1) / 2], [0, fine, (fine - 1) / 2], [0, 0, 1]])
-    H = larger @ intrinsics @ plane @ to_board
-    picture = cv2.warpPerspective(
-        texture, H, (640 * fine, 480 * fine), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_CONSTANT, borderValue=128
-    )
-    small = picture.reshape(480, fine, 640, fine).mean(axis=(1, 3))
-    return np.repeat(small[..., None], 3, axis=2).astype(np.uint8)
 
 
 def test_no_board_no_corners() -> None:
