@@ -39,8 +39,8 @@ def wanted_topics(config: RosConfig) -> tuple[dict[str, type[Message]], dict[str
             needed[template.format(camera=camera) + suffix] = picture
         needed[topics.info.format(camera=camera)] = CameraInfo
     needed |= {topic: JointState for topic in topics.joints}
-    needed["/tf"] = Transforms
     kept: dict[str, type[Message]] = {"/tf_static": Transforms, topics.refusals: Text}
+    (kept if config.frames.tool is None else needed)["/tf"] = Transforms
     if topics.stop is not None:
         kept[topics.stop] = Bool
     return needed, kept

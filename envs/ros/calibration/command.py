@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from envs.ros.config import RosConfig
 from envs.ros.connect import make_transport, robot_config
+from envs.ros.messages import CameraInfo
 from envs.ros.sensing import SensorFault, Sensors
 from envs.ros.transport import NotConnected, Transport
 from manifield.errors import InputError, choose, within
@@ -88,21 +90,26 @@ def solve(config: DictConfig, robot: RosConfig) -> None:
 def check(config: DictConfig, robot: RosConfig) -> None:
     """Look once through all cameras, and compare."""
     from envs.ros.calibration import check as comparing
-    from envs.ros.calibration.hand import FRANKA_HAND
+    from envs.ros.calibration.hand import boxes_of
 
+    boxes = boxes_of(config.gripper)
     transport = make_transport(robot.transport, "manifield_calibrate")
-    sensors = Sensors(transport, robot)
-    sensors.start()
+    sizes: dict[str, int] = {}
+    for camera in robot.cameras:
+        _note_size(transport, robot.topics.info.format(camera=camera), camera, sizes)
     try:
         _start(transport)
+        size = config.size or _native_size(robot, sizes)
+        sensors = Sensors(transport, replace(robot, image_size=size))
+        sensors.start()
         observation = sensors.observe().observation
     except SensorFault as error:
         raise InputError(f"no sound observation: {error}") from None
     finally:
         transport.close()
     low = np.array(robot.limits.low) - [0.0, 0.0, comparing.BELOW]
-    print(comparing.check(observation, FRANKA_HAND, low, np.array(robot.limits.high)).table())
-    paths = comparing.write_pictures(Path(config.out), observation, FRANKA_HAND)
+    print(comparing.check(observation, boxes, low, np.array(robot.limits.high)).table())
+    paths = comparing.write_pictures(Path(config.out), observation, boxes)
     print(f"the hand where it should be, in each picture: {', '.join(map(str, paths))}")
 
 
@@ -144,6 +151,25 @@ def _solve(config: DictConfig, robot: RosConfig, watch: Any) -> None:
     write_mounts(file, mounts | {config.camera: mount})
     _, words = static_transform(mount, first.optical, watch.frames if watch is not None else None)
     print(f"{file}: use it with env.frames.cameras={file}, or publish the transform:\n  {words}")
+
+
+def _note_size(transport: Transport, topic: str, camera: str, sizes: dict[str, int]) -> None:
+    transport.subscribe(topic, CameraInfo, lambda info: sizes.update({camera: min(info.height, info.width)}))
+
+
+def _native_size(robot: RosConfig, sizes: dict[str, int]) -> int:
+    """The smallest side of the cameras' own pictures, once all have told theirs.
+
+    Raises:
+        SensorFault: one does not.
+    """
+    end = time.monotonic() + robot.sensing.patience
+    while len(sizes) < len(robot.cameras):
+        if time.monotonic() > end:
+            missing = ", ".join(camera for camera in robot.cameras if camera not in sizes)
+            raise SensorFault(f"no camera_info of {missing}")
+        time.sleep(0.02)
+    return min(sizes.values())
 
 
 def _board(config: DictConfig) -> Any:

@@ -6,13 +6,15 @@ cloud by a shift; that shift is the error of everything between the robot's base
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from envs.interface import CameraView
+from manifield.errors import InputError
 from perception.cameras import back_project, project
 
 REACH = 0.06  # metres: a hand that appears farther away than this is not looked for
@@ -32,17 +34,6 @@ class Box:
     finger: int = 0
 
 
-# Franka's hand and finger tips, as its drawings give them; the tool frame lies between the tips.
-FRANKA_HAND = (
-    Box((0.0, 0.0, -0.0785), (0.0315, 0.102, 0.011)),
-    Box((0.0, 0.0, -0.0565), (0.0165, 0.102, 0.011)),
-    Box((0.0, 0.0125, -0.0285), (0.0095, 0.0055, 0.017), finger=1),
-    Box((0.0, 0.0047, -0.0015), (0.0095, 0.0045, 0.010), finger=1),
-    Box((0.0, -0.0125, -0.0285), (0.0095, 0.0055, 0.017), finger=-1),
-    Box((0.0, -0.0047, -0.0015), (0.0095, 0.0045, 0.010), finger=-1),
-)
-
-
 @dataclass(frozen=True)
 class Appearance:
     """Where a camera sees the hand. shift: [3] metres from where it should be to where it appears, world axes.
@@ -57,6 +48,25 @@ class Appearance:
     def distance(self) -> float:
         """Metres."""
         return float(np.linalg.norm(self.shift))
+
+
+def boxes_of(entries: Sequence[Mapping[str, Any]]) -> list[Box]:
+    """The boxes that a config names.
+
+    Raises:
+        InputError: one of them is none.
+    """
+    boxes = []
+    for number, entry in enumerate(entries):
+        try:
+            centre, half = (tuple(float(x) for x in entry[key]) for key in ("centre", "half"))
+            finger = int(entry.get("finger", 0))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            centre, half, finger = (), (), 2
+        if len(centre) != 3 or len(half) != 3 or min(half) <= 0 or finger not in (-1, 0, 1):
+            raise InputError(f"gripper.{number}: give centre: [x, y, z], half: [x, y, z] and finger: -1, 0 or 1")
+        boxes.append(Box(centre, half, finger))  # type: ignore[arg-type]
+    return boxes
 
 
 def opened(boxes: Sequence[Box], fingers: Sequence[float]) -> list[Box]:

@@ -16,10 +16,13 @@ from envs.interface import Action, Observation
 from envs.mujoco.environment import MujocoEnvironment
 from envs.ros.calibration.agreement import Surface, agreement, agreements, fit, surface
 from envs.ros.calibration.check import Check, check, write_pictures
-from envs.ros.calibration.hand import FRANKA_HAND, appearance, hand_depth, opened
+from envs.ros.calibration.hand import appearance, boxes_of, hand_depth, opened
 from envs.ros.calibration.hand_eye import motion
 from envs.ros.geometry import pose_distance, pose_matrix
+from manifield.configuration import compose
+from manifield.errors import InputError
 
+FRANKA_HAND = boxes_of(compose("calibrate", []).gripper)
 LOW, HIGH = (-0.3, -0.5, 0.7), (0.7, 0.5, 1.6)
 SHIFTED = motion(np.array([0.004, -0.003, 0.005, 0.009, -0.007, 0.006]))
 SHIFTED[:3, 3] += [0.25, 0.0, 0.9] - SHIFTED[:3, :3] @ [0.25, 0.0, 0.9]  # a turn about the middle of the scene
@@ -121,3 +124,9 @@ def test_the_hand_is_drawn_where_it_is_seen(seen: Observation, tmp_path: Path) -
     assert [path.name for path in paths] == ["check_front.png", "check_left_shoulder.png", "check_wrist.png"]
     picture = np.asarray(Image.open(paths[0]))
     assert picture.shape == (640, 640, 3) and (picture == [0, 229, 255]).all(axis=-1).sum() > 100
+
+
+def test_boxes_that_are_none_are_named() -> None:
+    for entry in ({"centre": [0, 0, 0]}, {"centre": [0, 0], "half": [1, 1, 1]}, {"centre": [0, 0, 0], "half": [1, 1, 0]}, 3):
+        with pytest.raises(InputError, match="gripper.0"):
+            boxes_of([entry])  # type: ignore[list-item]
