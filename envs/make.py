@@ -10,11 +10,11 @@ from envs.interface import Environment
 from manifield.configuration import make
 
 
-def make_environment(config: dict[str, Any] | DictConfig, task: str) -> Environment:
-    """The environment that a config describes, with `task`.
+def make_environment(config: dict[str, Any] | DictConfig, task: str, **arguments: Any) -> Environment:
+    """The environment that a config describes, with `task` and further arguments of its class.
 
     Raises:
         InputError: what the environment raised (an unknown task or camera).
     """
-    environment: Environment = make(config, task=task)
+    environment: Environment = make(config, task=task, **arguments)
     return environment

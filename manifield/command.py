@@ -37,6 +37,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "ablate": ("train and evaluate variants over several seeds, and put them into one table", "agents.ablate:run"),
     "report": ("write a run's results as one self-contained HTML page", "agents.report.page:run"),
     "view": ("look at demonstrations and rollouts in 3D, in the browser", "agents.view:run"),
+    "sim-arm": ("serve the simulator's arm as a ROS 2 robot, to rehearse a deployment", "envs.ros.serve:run"),
+    "deploy": ("let a policy act on a real arm over ROS, checked and confirmed", "agents.deployment:run"),
     "calibrate": ("find out where a real arm's cameras are, and what that is worth", "envs.ros.calibration.command:run"),
     "record": ("record takes of a real arm as ROS bags, and make demonstrations of them", "demos.bags.record:run"),
     "convert": ("turn recorded bags into demonstrations", "demos.bags.convert:run"),

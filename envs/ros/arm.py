@@ -21,7 +21,7 @@ from envs.ros.goals import FollowJointTrajectory, FrankaGrasp, FrankaMove, Goal,
 from envs.ros.messages import JointTrajectory, PoseStamped, Text
 from envs.ros.planning import PlanningScene
 from envs.ros.safety import Confirm, Guard, Stopped
-from envs.ros.sensing import Sensors, SensorFault, Sight
+from envs.ros.sensing import Seen, SensorFault, Sensors
 from envs.ros.transport import NotConnected, Transport
 from manifield.errors import InputError
 
@@ -36,7 +36,7 @@ _EPISODE_WAIT = 20.0
 
 
 class RosEnvironment(Environment):
-    """One arm on one bus. Every command goes through the safety layer (`envs.ros.safety.Guard`), which cannot be left out.
+    """One arm on one bus. Every command goes through the safety layer (`envs.ros.safety.Guard`), always.
 
     Connects when it is first used. An action that was refused or stopped ends as `Outcome.failure` with the reason;
     after a stop nothing moves until a person has called `reset_stop`.
@@ -54,7 +54,7 @@ class RosEnvironment(Environment):
         """
         Args:
             task: what is to be done, e.g. the task's name; the rehearsal arm sets its scene up by it.
-            cameras: names to put into the topics. image_size: pixels of the square pictures that the policy was trained on.
+            cameras: names to put into the topics. image_size: pixels of the square pictures that the policy wants.
             confirm: asks a person before every motion, see `limits.confirm`.
             transport_override: a transport to use instead of the one that the config describes; closed with this.
             config: further parts of `RosConfig`.
@@ -80,7 +80,7 @@ class RosEnvironment(Environment):
         self._begun: dict[str, Any] | None = None
         self._success = 0, False  # when (ns) it was said, and whether it is solved
         self._connected_once = False
-        self._sight: Sight | None = None
+        self._sight: Seen | None = None
 
     def connect(self, timeout: float = 20.0) -> None:
         """Connect and listen; done by whatever needs it first. Over rosbridge a lost connection comes back by itself, a
@@ -111,8 +111,8 @@ class RosEnvironment(Environment):
         return make_task(self.task).variation_count
 
     def reset(self, seed: int, variation: int) -> Start:
-        """The rehearsal arm builds its scene; on a real arm the scene stands as a person has set it up, and what to do is
-        told by that person, too."""
+        """The rehearsal arm builds its scene; on a real arm the scene stands as a person has set it up, who also says what
+        to do."""
         self.connect()
         if not self.config.rehearsal:
             return Start(self.observe(), [self.task.replace("_", " ")], variation)
@@ -123,8 +123,8 @@ class RosEnvironment(Environment):
         while self._begun is None or self._begun.get("request") != episode["request"]:
             if time.monotonic() - begin > _EPISODE_WAIT:
                 raise InputError(
-                    f"the rehearsal arm has not begun {self.task} within {_EPISODE_WAIT:g} s: does `manifield sim-arm` run, "
-                    "with the same domain?"
+                    f"the rehearsal arm has not begun {self.task} within {_EPISODE_WAIT:g} s: does `manifield sim-arm` "
+                    "run, with the same domain?"
                 )
             time.sleep(0.01)
         begun = self._begun
@@ -168,7 +168,7 @@ class RosEnvironment(Environment):
     def close(self) -> None:
         self.transport.close()
 
-    def _look(self, after: int = 0) -> Sight:
+    def _look(self, after: int = 0) -> Seen:
         self.connect()
         sight = self.sensors.observe(after)
         if self.config.frames.tool is None and self._scene is not None:
@@ -176,7 +176,7 @@ class RosEnvironment(Environment):
         self._sight = sight
         return sight
 
-    def _act(self, action: Action, sight: Sight, tick: Callable[[], None] | None) -> None:
+    def _act(self, action: Action, sight: Seen, tick: Callable[[], None] | None) -> None:
         goal = MotionGoal(
             sight.stamp,
             sight.session,
@@ -187,10 +187,12 @@ class RosEnvironment(Environment):
         )
         self.guard.check(goal, pose_matrix(sight.observation.gripper_pose))
         self._move(goal, sight, tick)
-        if self.config.gripper.driver != "none" and bool(action.gripper_open) != bool(sight.observation.gripper_open > 0.5):
+        if self.config.gripper.driver != "none" and bool(action.gripper_open) != bool(
+            sight.observation.gripper_open > 0.5
+        ):
             self.guard.grip(*self._gripper_goal(bool(action.gripper_open)), tick)
 
-    def _move(self, goal: MotionGoal, sight: Sight, tick: Callable[[], None] | None) -> None:
+    def _move(self, goal: MotionGoal, sight: Seen, tick: Callable[[], None] | None) -> None:
         arm = self.config.arm
         if arm.execution == "trajectory":
             assert self._scene is not None
@@ -239,6 +241,13 @@ class RosEnvironment(Environment):
         velocities = np.gradient(whole, TIME_STEP, axis=0)[1:]
         velocities[-1] = 0.0
         return JointTrajectory(tuple(self.config.arm.joints), times, positions, velocities)
+
+    def tool_path(self, path: np.ndarray | None) -> np.ndarray:
+        """[N, 3] world positions of the tool along a joint path [N, J]; empty where there is none, or no model."""
+        if path is None or self._scene is None or not len(path):
+            return np.zeros((0, 3))
+        picks = np.unique(np.linspace(0, len(path) - 1, min(len(path), 100)).astype(int))
+        return np.stack([self._scene.tool_pose(path[k])[:3, 3] for k in picks])
 
     def _pose_message(self, T_world_tool: np.ndarray) -> PoseStamped:
         """A world pose of the tool as a pose of `frames.tool` in `frames.base`."""

@@ -55,9 +55,14 @@ class MotionGoal:
 
 
 def check_goal(goal: MotionGoal, tool: np.ndarray, now: int, session: int, limits: LimitsConfig) -> None:
-    """Check what a goal says by itself. tool: [4, 4] where the tool is. now: ns. session: the transport's at present."""
+    """Check what a goal says by itself. tool: [4, 4] where the tool is. now: ns. session: the present one."""
     position, quaternion = (np.asarray(value) for value in (goal.position, goal.quaternion))
-    if position.shape != (3,) or quaternion.shape != (4,) or position.dtype.kind not in "fiu" or quaternion.dtype.kind not in "fiu":
+    if (
+        position.shape != (3,)
+        or quaternion.shape != (4,)
+        or position.dtype.kind not in "fiu"
+        or quaternion.dtype.kind not in "fiu"
+    ):
         raise Refusal("malformed", "a goal is three numbers of position and four of orientation")
     if not (np.isfinite(position).all() and np.isfinite(quaternion).all()):
         raise Refusal("not finite", f"position {_show(position)}, quaternion {_show(quaternion)}")
@@ -70,7 +75,9 @@ def check_goal(goal: MotionGoal, tool: np.ndarray, now: int, session: int, limit
         raise Refusal("session", "the connection was renewed since the observation: observe anew")
     age = (now - goal.stamp) / 1e9
     if age > limits.goal_age:
-        raise Refusal("old", f"decided upon an observation {age:.1f} s ago (at most {limits.goal_age:g} s): observe anew")
+        raise Refusal(
+            "old", f"decided upon an observation {age:.1f} s ago (at most {limits.goal_age:g} s): observe anew"
+        )
     if age < -FUTURE:
         raise Refusal("future", f"stamped {-age:.3f} s ahead of the clock")
     low, high = np.asarray(limits.low), np.asarray(limits.high)
@@ -88,9 +95,7 @@ def check_goal(goal: MotionGoal, tool: np.ndarray, now: int, session: int, limit
             raise Refusal("collision", f"position {_show(position)} is inside the box at {_show(box['centre'])}")
 
 
-def check_trajectory(
-    trajectory: JointTrajectory, joints: np.ndarray, names: list[str], limits: LimitsConfig
-) -> None:
+def check_trajectory(trajectory: JointTrajectory, joints: np.ndarray, names: list[str], limits: LimitsConfig) -> None:
     """Check a trajectory against the arm's limits. joints: [J] where it is. names: the arm's joints."""
     times, positions = trajectory.times, trajectory.positions
     if list(trajectory.names) != names:
@@ -127,7 +132,8 @@ def check_trajectory(
         if values.size and (values > fastest).any():
             point, joint = np.argwhere(values > fastest)[0]
             raise Refusal(
-                "speed", f"{names[joint]} would move at {values[point, joint]:.2f} rad/s (at most {limits.joint_speed[joint]:g})"
+                "speed",
+                f"{names[joint]} would move at {values[point, joint]:.2f} rad/s, above {limits.joint_speed[joint]:g}",
             )
 
 
@@ -159,7 +165,7 @@ def check_path(
 
 
 def sparse_path(path: np.ndarray) -> np.ndarray:
-    """The corners of a joint path [N, 7]: points on a straight line between their neighbours (to 1 mrad) are left out."""
+    """The corners of a joint path [N, 7]: points on a line between their neighbours (to 1 mrad) are left out."""
     keep = [0]
     for k in range(1, len(path) - 1):
         start = path[keep[-1]]

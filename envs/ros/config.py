@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
+import yaml
 
 from manifield.errors import InputError, choose
 
@@ -39,7 +41,6 @@ class TopicsConfig:
     joints: list[str] = field(default_factory=lambda: ["/joint_states"])
     stop: str | None = "/e_stop"
     refusals: str = "/manifield/refusals"
-    goals: str = "/manifield/goal"
 
 
 @dataclass
@@ -50,7 +51,7 @@ class FramesConfig:
     tool: str | None = "panda_hand_tcp"
     tool_offset: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0])
     base_in_world: list[float] = field(default_factory=lambda: [-0.3, 0.0, 0.752, 0.0, 0.0, 0.0, 1.0])
-    cameras: dict[str, Any] = field(default_factory=dict)
+    cameras: Any = None
 
 
 @dataclass
@@ -102,7 +103,7 @@ class LimitsConfig:
     boxes: list[Any] = field(default_factory=lambda: [{"centre": [0.25, 0.0, 0.652], "size": [1.1, 1.5, 0.2]}])
     contact_depth: float = 0.01
     cloud: bool = True
-    goal_age: float = 10.0
+    goal_age: float = 30.0
     confirm: bool = True
     dry_run: bool = False
 
@@ -155,16 +156,25 @@ class RosConfig:
         joints, limits = len(self.arm.joints), self.limits
         if self.arm.model == "panda" and joints != 7:
             raise InputError(f"arm.joints names {joints} joints: the panda has 7")
-        for key, count in (("low", 3), ("high", 3), ("joint_low", joints), ("joint_high", joints), ("joint_speed", joints)):
+        for key, count in (
+            ("low", 3),
+            ("high", 3),
+            ("joint_low", joints),
+            ("joint_high", joints),
+            ("joint_speed", joints),
+        ):
             _numbers(f"limits.{key}", getattr(limits, key), count)
         for low, high in ((limits.low, limits.high), (limits.joint_low, limits.joint_high)):
             if not (np.asarray(low) < np.asarray(high)).all():
                 raise InputError(f"limits: {low} is not below {high} everywhere")
         for key in ("base_in_world", "tool_offset"):
             _pose(f"frames.{key}", getattr(self.frames, key))
+        self.frames.cameras = _cameras(self.frames.cameras)
         for name, camera in self.frames.cameras.items():
             if not isinstance(camera, Mapping) or set(camera) != {"frame", "pose"}:
-                raise InputError(f"frames.cameras.{name}: give frame: (the parent's) and pose: [x, y, z, qx, qy, qz, qw]")
+                raise InputError(
+                    f"frames.cameras.{name}: give frame: (the parent's) and pose: [x, y, z, qx, qy, qz, qw]"
+                )
             _pose(f"frames.cameras.{name}.pose", camera["pose"])
         for number, box in enumerate(limits.boxes):
             if not isinstance(box, Mapping) or set(box) != {"centre", "size"}:
@@ -174,7 +184,17 @@ class RosConfig:
         _numbers("arm.arrival", self.arm.arrival, 2)
         positive = {
             "limits": ("step", "turn", "start_error", "effort", "goal_age"),
-            "sensing": ("picture_age", "joint_age", "stamp_age", "skew", "mismatch", "spread", "jump", "patience", "far"),
+            "sensing": (
+                "picture_age",
+                "joint_age",
+                "stamp_age",
+                "skew",
+                "mismatch",
+                "spread",
+                "jump",
+                "patience",
+                "far",
+            ),
             "arm": ("speed", "contact_speed"),
             "gripper": ("width", "speed", "seconds"),
         }
@@ -194,6 +214,21 @@ class RosConfig:
             InputError: an unknown key, or a value that does not fit.
         """
         return _build(RosConfig, config, "")
+
+
+def _cameras(given: Any) -> Mapping[str, Any]:
+    """Frame and pose by camera, from a mapping or from the name of a file that holds one."""
+    if given is None or isinstance(given, Mapping):
+        return given or {}
+    path = Path(str(given))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        words = " ".join(str(error).split())
+        raise InputError(f"frames.cameras={given}: cannot be read ({words}); `manifield calibrate` writes one") from None
+    if not isinstance(content, Mapping):
+        raise InputError(f"frames.cameras={given}: expected cameras by name, as `manifield calibrate` writes them")
+    return {str(name): camera for name, camera in content.items()}
 
 
 def _build(kind: type[T], values: Mapping[str, Any], prefix: str) -> T:

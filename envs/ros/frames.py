@@ -29,7 +29,7 @@ class FrameTree:
         self._moving: dict[str, tuple[list[int], list[np.ndarray]]] = {}
 
     def add(self, transform: Transform, is_static: bool = False) -> None:
-        """Take a transform in. One older than the newest of its frame is put in its place; a repeated one is dropped."""
+        """Take a transform in. An older one than the newest of its frame finds its place, a repeated one is dropped."""
         child = transform.child_frame_id
         with self._lock:
             if self._parents.get(child, transform.frame_id) != transform.frame_id or is_static:

@@ -1,4 +1,4 @@
-"""Goals of the actions that move an arm and its gripper, as plain dataclasses; see `envs.ros.messages` for the wire form.
+"""Goals of the actions that move an arm and its gripper, as plain dataclasses; `envs.ros.messages` has the wire form.
 
 Interfaces: control_msgs (ros2_control's controllers), franka_msgs (franka_ros2's gripper), moveit_msgs (MoveIt 2).
 """
@@ -90,7 +90,9 @@ class FrankaGrasp(Goal):
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
-        values = [wire[key] for key in ("width", "speed", "force")] + [wire["epsilon"][key] for key in ("inner", "outer")]
+        values = [wire[key] for key in ("width", "speed", "force")] + [
+            wire["epsilon"][key] for key in ("inner", "outer")
+        ]
         return cls(*(float(value) for value in floats(values)))
 
 

@@ -1,8 +1,8 @@
 """What crosses the bus, as plain dataclasses of numpy arrays, whatever transport carries it.
 
 Every class names its ROS type and turns into and out of a "wire" dict: the JSON-like form that rosbridge speaks, with
-ROS 2's field names. Byte arrays are `bytes` in the dicts made here; base64 text (rosbridge) and lists of numbers are read
-too. Not-a-number arrives over rosbridge as null and becomes NaN again, for whoever checks values to find.
+ROS 2's field names. Byte arrays are `bytes` in the dicts made here; base64 text (rosbridge) and lists of numbers are
+read too. Not-a-number arrives over rosbridge as null and becomes NaN again, for whoever checks values to find.
 
 Stamps are whole nanoseconds since the epoch, quaternions xyzw, lengths metres, angles radians, poses [4, 4].
 """
@@ -104,7 +104,7 @@ class CompressedImage(Message):
 
     @classmethod
     def of(cls, image: Image, form: str = "") -> Self:
-        """Compress: colour as JPEG (or PNG if `form` says so), 16UC1 as PNG (with "compressedDepth": and its header)."""
+        """Compress: colour as JPEG (PNG if `form` says so), 16UC1 as PNG (with a header if it says "compressedDepth")."""
         return cls(image.stamp, image.frame_id, *pictures.compress(image.encoding, image.data, form))
 
     def decode(self) -> Image:
@@ -129,8 +129,8 @@ class CompressedImage(Message):
 
 @dataclass(frozen=True)
 class CameraInfo(Message):
-    """Calibration of a camera. intrinsics: [3, 3] pixels. distortion: [N] of `distortion_model`. frame_id: of the optical
-    frame (x right, y down, z forward)."""
+    """Calibration of a camera. intrinsics: [3, 3] pixels. distortion: [N] of `distortion_model`. frame_id: the optical
+    frame's (x right, y down, z forward)."""
 
     ROS_TYPE: ClassVar[str] = "sensor_msgs/msg/CameraInfo"
     stamp: int
@@ -170,8 +170,8 @@ class CameraInfo(Message):
 
 @dataclass(frozen=True)
 class JointState(Message):
-    """Joints by name. positions: [J] radians (metres for sliding joints). velocities, efforts: [J], or empty if the driver
-    does not tell."""
+    """Joints by name. positions: [J] radians (metres for sliding joints). velocities, efforts: [J], or empty if the
+    driver does not tell."""
 
     ROS_TYPE: ClassVar[str] = "sensor_msgs/msg/JointState"
     stamp: int
@@ -297,8 +297,8 @@ class PoseStamped(Message):
 
 @dataclass(frozen=True)
 class JointTrajectory(Message):
-    """When to be where. names: J joints. times: [N] seconds from the start. positions, velocities: [N, J] (velocities may
-    be [0, J]: the controller finds them)."""
+    """When to be where. names: J joints. times: [N] seconds from the start. positions, velocities: [N, J] (velocities
+    may be [0, J]: the controller finds them)."""
 
     ROS_TYPE: ClassVar[str] = "trajectory_msgs/msg/JointTrajectory"
     names: tuple[str, ...]
@@ -334,9 +334,7 @@ class JointTrajectory(Message):
             raise MalformedMessage("some points have velocities, others have none")
         times = np.array([seconds(point["time_from_start"]) for point in points])
         shape = (-1, len(names)) if names else (0, 0)
-        return cls(
-            names, times, np.reshape(positions, shape), np.reshape(velocities, shape), stamp, frame
-        )
+        return cls(names, times, np.reshape(positions, shape), np.reshape(velocities, shape), stamp, frame)
 
 
 def header(stamp: int, frame_id: str) -> Wire:

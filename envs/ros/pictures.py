@@ -1,4 +1,4 @@
-"""Pictures as they cross the bus: raw rows with padding and byte order, JPEG, PNG, image_transport's compressed depth."""
+"""Pictures as they cross the bus: raw rows with padding and byte order, JPEG, PNG, compressed depth."""
 
 from __future__ import annotations
 

@@ -84,8 +84,10 @@ class PlanningScene:
     def plan(
         self, joints: np.ndarray, position: np.ndarray, quaternion: np.ndarray, may_touch: bool, cloud: np.ndarray
     ) -> Plan:
-        """A joint path to a world pose or to its half turn about the tool's z (the same grasp), the nearer one first."""
-        simulation = self._simulation(np.zeros((0, 3)) if may_touch else cloud, self._contact_depth if may_touch else 0.0)
+        """A joint path to a world pose or to its half turn about the tool's z (the same grasp), the nearer first."""
+        simulation = self._simulation(
+            np.zeros((0, 3)) if may_touch else cloud, self._contact_depth if may_touch else 0.0
+        )
         self._set(simulation, joints)
         planner = Planner(simulation)
         base_position = self._T_base_world[:3, :3] @ position + self._T_base_world[:3, 3]
@@ -104,7 +106,9 @@ class PlanningScene:
 
     def collision(self, path: np.ndarray, may_touch: bool, cloud: np.ndarray) -> str | None:
         """Words about a collision of the arm with itself or the scene on a joint path [N, 7]; None if there is none."""
-        simulation = self._simulation(np.zeros((0, 3)) if may_touch else cloud, self._contact_depth if may_touch else 0.0)
+        simulation = self._simulation(
+            np.zeros((0, 3)) if may_touch else cloud, self._contact_depth if may_touch else 0.0
+        )
         self._set(simulation, path[0])
         checker = CollisionChecker(simulation)
         checker.prepare(0.0)

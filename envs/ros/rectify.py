@@ -1,4 +1,4 @@
-"""From a camera's picture to the one a policy was trained on: lens distortion taken out, cropped to a square, scaled."""
+"""From a camera's picture to what a policy was trained on: lens distortion taken out, cropped to a square, scaled."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def undistorted(color: np.ndarray, depth: np.ndarray, info: CameraInfo) -> tuple
     if np.abs(info.distortion).max(initial=0.0) < _NO_DISTORTION:
         return color, depth
     if info.distortion_model not in _MODELS:
-        raise CannotRectify(f"lens distortion of model {info.distortion_model} is not known: publish rectified pictures")
+        raise CannotRectify(
+            f"lens distortion of model {info.distortion_model} is not known: publish rectified pictures"
+        )
     coefficients = np.zeros(8)  # k1 k2 p1 p2 k3, and k4 k5 k6 of the rational model
     coefficients[: len(info.distortion)] = info.distortion[:8]
     u, v = _source_pixels(info.height, info.width, tuple(info.intrinsics.ravel()), tuple(coefficients))
@@ -73,7 +75,7 @@ def undistorted(color: np.ndarray, depth: np.ndarray, info: CameraInfo) -> tuple
 def _source_pixels(
     height: int, width: int, intrinsics: tuple[float, ...], distortion: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where in the distorted picture each pixel of the straight one lies: u, v [H, W] (Brown's model, OpenCV's order)."""
+    """Where in the distorted picture each pixel of the straight one lies: u, v [H, W] (Brown's model)."""
     fx, _, cx, _, fy, cy = intrinsics[:6]
     k1, k2, p1, p2, k3, k4, k5, k6 = distortion
     y, x = np.meshgrid((np.arange(height) - cy) / fy, (np.arange(width) - cx) / fx, indexing="ij")

@@ -96,10 +96,16 @@ class Guard:
         Raises:
             Refusal: it may not.
         """
-        self._try(lambda: (self._check_state(), check_goal(goal, tool, self._wall(), self._transport.session, self._limits)))
+        self._try(
+            lambda: (self._check_state(), check_goal(goal, tool, self._wall(), self._transport.session, self._limits))
+        )
 
     def follow(
-        self, goal: MotionGoal, command: FollowJointTrajectory, cloud: np.ndarray, tick: Callable[[], None] | None = None
+        self,
+        goal: MotionGoal,
+        command: FollowJointTrajectory,
+        cloud: np.ndarray,
+        tick: Callable[[], None] | None = None,
     ) -> None:
         """Carry a planned trajectory out. cloud: [N, 3] what the cameras see, see `PlanningScene.cloud`.
 
@@ -140,8 +146,8 @@ class Guard:
         expected: float,
         tick: Callable[[], None] | None = None,
     ) -> None:
-        """Lead a Cartesian controller along the straight line. to_message: of a world pose [4, 4]. expected: seconds, which
-        set the speed. Raises as `follow`."""
+        """Lead a Cartesian controller along the straight line. to_message: of a world pose [4, 4]. expected: seconds,
+        which set the speed. Raises as `follow`."""
         self._ask(goal, lambda: self._check_present(goal), None, expected)
         if self._limits.dry_run:
             return
@@ -153,7 +159,7 @@ class Guard:
 
         with self._alone():
             sent = -1.0
-            while True:
+            while True:  # an interruption leaves the last pose sent, at most 1 / POSE_RATE ahead of the tool
                 passed = time.monotonic() - begin
                 reason = self._reason_to_stop()
                 if reason is None and passed > deadline(expected):
@@ -207,7 +213,7 @@ class Guard:
         self.latched = None
 
     def refuse(self, refusal: Refusal) -> None:
-        """Log and publish the reason of a refusal that was found elsewhere (no plan), like those that are found here."""
+        """Log and publish the reason of a refusal that was found elsewhere (no plan), as of those found here."""
         self.refusals[refusal.kind] = self.refusals.get(refusal.kind, 0) + 1
         logger.warning("refused: %s", refusal)
         self._say("refused", str(refusal))
@@ -279,6 +285,10 @@ class Guard:
                 raise refusal from None
             try:
                 self._watch(handle, begin, expected, tick)
+            except (Stopped, Refusal):
+                raise
+            except BaseException as error:  # Ctrl-C, or a bug in what `tick` calls: not with the arm moving on
+                self._cancel_and_stop(handle, "interrupted", type(error).__name__, error)
             finally:
                 self._active = None
 
@@ -310,22 +320,24 @@ class Guard:
         faults = self._sensors.faults()
         return (faults[0].kind, "; ".join(fault.words for fault in faults)) if faults else None
 
-    def _cancel_and_stop(self, handle: GoalHandle, kind: str, words: str) -> NoReturn:
+    def _cancel_and_stop(
+        self, handle: GoalHandle, kind: str, words: str, cause: BaseException | None = None
+    ) -> NoReturn:
         try:
             handle.cancel()
             confirmed = handle.wait(CANCEL_WAIT)
         except NotConnected:
             confirmed = False
-        self._stop(kind, words + ("" if confirmed else "; the cancellation was not confirmed"))
+        self._stop(kind, words + ("" if confirmed else "; the cancellation was not confirmed"), cause)
 
-    def _stop(self, kind: str, words: str) -> NoReturn:
-        """Latch, say why, raise `Stopped`."""
+    def _stop(self, kind: str, words: str, cause: BaseException | None = None) -> NoReturn:
+        """Latch, say why, raise `Stopped`, or what made it stop."""
         stopped = Stopped(kind, words)
         if self.latched is None:
             self.latched = str(stopped)
         logger.error("stopped: %s", stopped)
         self._say("stopped", str(stopped))
-        raise stopped
+        raise cause or stopped
 
     def _on_stop(self, pressed: bool) -> None:
         """The emergency stop's topic; on the transport's thread, to lose no time."""

@@ -17,7 +17,16 @@ from envs.interface import CameraView, Observation
 from envs.ros.config import RosConfig
 from envs.ros.frames import FrameTree, NoTransform
 from envs.ros.geometry import pose_matrix, pose_vector
-from envs.ros.messages import Bool, CameraInfo, CompressedImage, Image, JointState, MalformedMessage, Message, Transforms
+from envs.ros.messages import (
+    Bool,
+    CameraInfo,
+    CompressedImage,
+    Image,
+    JointState,
+    MalformedMessage,
+    Message,
+    Transforms,
+)
 from envs.ros.rectify import CannotRectify, square, square_intrinsics, undistorted
 from envs.ros.streams import CameraStream, JointSample, JointStream, Pair
 from envs.ros.transport import Transport
@@ -44,7 +53,7 @@ class SensorFault(Exception):
 
 
 @dataclass(frozen=True)
-class Sight:
+class Seen:
     """An observation and where it comes from. stamp: its moment (ns). session: of the transport. age: seconds from the
     oldest picture's stamp to now."""
 
@@ -146,7 +155,7 @@ class Sensors:
         T_base_frame = self.frames.lookup(frames.base, frames.tool, stamp, _TF_TOLERANCE)
         return self._T_world_base @ T_base_frame @ self._T_frame_tool
 
-    def observe(self, after: int = 0, timeout: float | None = None) -> Sight:
+    def observe(self, after: int = 0, timeout: float | None = None) -> Seen:
         """The newest observation in which everything is later than `after` (ns), as soon as there is one.
 
         Raises:
@@ -165,7 +174,7 @@ class Sensors:
                 raise SensorFault(reason)
             time.sleep(0.005)
 
-    def _observe(self, after: int) -> Sight | None:
+    def _observe(self, after: int) -> Seen | None:
         with self._lock:
             session = self._transport.session
             faults = self.faults()
@@ -204,7 +213,7 @@ class Sensors:
             ignore_collisions=False,
         )
         oldest = min([pair.stamp for pair in pairs.values()] or [joints.stamp])
-        return Sight(observation, moment, session, (self._wall() - oldest) / 1e9)
+        return Seen(observation, moment, session, (self._wall() - oldest) / 1e9)
 
     def opening(self, sample: JointSample | None) -> float:
         """How far the gripper is open, 0 to 1."""
@@ -223,7 +232,9 @@ class Sensors:
         if info is None:
             raise SensorFault(f"{name}: no camera_info yet")
         try:
-            color, depth = (item.decode() if isinstance(item, CompressedImage) else item for item in (pair.color, pair.depth))
+            color, depth = (
+                item.decode() if isinstance(item, CompressedImage) else item for item in (pair.color, pair.depth)
+            )
         except MalformedMessage as error:
             raise SensorFault(f"{name}: {error}") from None
         if color.encoding != "rgb8" or depth.encoding not in ("16UC1", "32FC1"):

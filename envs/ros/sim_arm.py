@@ -1,8 +1,8 @@
 """The rehearsal arm: the simulator's twin as a ROS robot, in real time, for `manifield sim-arm` and for tests.
 
 It behaves as a robot's drivers do: a trajectory controller that holds its position when a goal is cancelled, a gripper
-with both usual interfaces, a Cartesian controller on a pose topic, cameras with calibration and frames, joint states, an
-emergency stop. Beside these it has three topics that no robot has: which episode to set up, that it has begun, and
+with both usual interfaces, a Cartesian controller on a pose topic, cameras with calibration and frames, joint states,
+an emergency stop. Beside these it has three topics that no robot has: which episode to set up, that it has begun, and
 whether the task is solved (see `envs.ros.arm`).
 """
 
@@ -26,7 +26,17 @@ from envs.ros.arm import BEGUN_TOPIC, EPISODE_TOPIC, SUCCESS_TOPIC
 from envs.ros.config import RosConfig
 from envs.ros.geometry import pose_matrix
 from envs.ros.goals import FollowJointTrajectory, FrankaGrasp, FrankaMove, Goal, GripperCommand
-from envs.ros.messages import Bool, CameraInfo, CompressedImage, Image, JointState, PoseStamped, Text, Transform, Transforms
+from envs.ros.messages import (
+    Bool,
+    CameraInfo,
+    CompressedImage,
+    Image,
+    JointState,
+    PoseStamped,
+    Text,
+    Transform,
+    Transforms,
+)
 from envs.ros.transport import NotConnected, ServedGoal, ServingTransport
 from manifield.errors import InputError
 
@@ -47,10 +57,10 @@ HAND, TOOL = "hand", "hand_tcp"
 class Faults:
     """What is wrong with the robot, for rehearsals of that: set over `FAULT_TOPIC`.
 
-    frozen: "joints", "cameras" or both: no longer published. nan: a joint's position is no number. skew: seconds added to
-    every stamp. depth_lag: seconds taken from the depth pictures' stamps. jump: radians added to the first joint's
-    position as told. deaf: goals are accepted and never end. reject: goals are rejected. abort: goals end as aborted, as
-    by a reflex.
+    frozen: "joints", "cameras" or both: no longer published. nan: a joint's position is no number. skew: seconds added
+    to every stamp. depth_lag: seconds taken from the depth pictures' stamps. jump: radians added to the first joint's
+    position as told. deaf: goals are accepted and never end. reject: goals are rejected. abort: goals end as aborted,
+    as by a reflex.
     """
 
     frozen: list[str] = field(default_factory=list)
@@ -107,12 +117,14 @@ class SimArm:
         unseen: Sequence[str] = (),
         serve_trajectories: bool = True,
         serve_franka: bool = False,
+        seed: int = 0,
+        variation: int = 0,
     ) -> None:
         self._transport, self._config, self._camera_rate = transport, config, camera_rate
         self._unseen = list(unseen)
         self._serve_trajectories, self._serve_franka = serve_trajectories, serve_franka
         self._environment = MujocoEnvironment(task, config.cameras, config.image_size, unseen=unseen)
-        self._wanted: dict[str, Any] | None = {"task": task, "seed": 0, "variation": 0, "request": 0}
+        self._wanted: dict[str, Any] | None = {"task": task, "seed": seed, "variation": variation, "request": 0}
         self._begun: dict[str, Any] = {}
         self._lock = threading.RLock()
         self._motion: _Motion | None = None
@@ -218,9 +230,7 @@ class SimArm:
         try:
             task = str(wanted["task"])
             if task != self._environment.task:
-                other = MujocoEnvironment(
-                    task, self._config.cameras, self._config.image_size, unseen=self._unseen
-                )
+                other = MujocoEnvironment(task, self._config.cameras, self._config.image_size, unseen=self._unseen)
                 self._environment.close()
                 self._environment = other
             start = self._environment.reset(int(wanted["seed"]), int(wanted["variation"]))
@@ -415,7 +425,9 @@ class SimArm:
             ),
         )
         T_base_hand = np.linalg.inv(self._base_pose()) @ self._body_pose("hand")
-        self._transport.publish("/tf", Transforms((Transform(stamp, config.frames.base, self._frame(HAND), T_base_hand),)))
+        self._transport.publish(
+            "/tf", Transforms((Transform(stamp, config.frames.base, self._frame(HAND), T_base_hand),))
+        )
 
     def _tell_static_frames(self) -> None:
         """Where the fixed cameras and the one on the hand are, and the tool on the hand."""

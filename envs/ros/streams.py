@@ -17,7 +17,7 @@ Picture = Image | CompressedImage
 
 @dataclass(frozen=True)
 class Pair:
-    """Colour and depth of one moment. stamp: the colour's (ns). received: of the later one, on the monotonic clock (s)."""
+    """Colour and depth of one moment. stamp: the colour's (ns). received: the later one's (monotonic seconds)."""
 
     color: Picture
     depth: Picture

@@ -203,7 +203,9 @@ class ServingTransport(Transport):
     """A transport that can also be a robot: it serves actions. For the rehearsal arm and for tests."""
 
     @abstractmethod
-    def serve(self, action: str, kind: type[Goal], accepts: Callable[[Goal], bool], run: Callable[[ServedGoal], Any]) -> None:
+    def serve(
+        self, action: str, kind: type[Goal], accepts: Callable[[Goal], bool], run: Callable[[ServedGoal], Any]
+    ) -> None:
         """Serve an action.
 
         Args:
