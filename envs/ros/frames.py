@@ -74,18 +74,19 @@ class FrameTree:
             stamps = self._moving.get(child, ([], []))[0]
             return stamps[-1] if stamps else None
 
-    def root(self, frame: str) -> str:
-        """The frame above all above `frame`; itself if it has no parent.
+    def ancestors(self, frame: str) -> list[str]:
+        """The frame, its parent, that one's parent and so on.
 
         Raises:
-            NoTransform: the frames above it run in a circle.
+            NoTransform: they run in a circle.
         """
+        found = [frame]
         with self._lock:
-            for _ in range(_DEEPEST):
-                if frame not in self._parents:
-                    return frame
-                frame = self._parents[frame]
-        raise NoTransform(f"the frames above {frame} run in a circle")
+            while found[-1] in self._parents:
+                found.append(self._parents[found[-1]])
+                if len(found) > _DEEPEST:
+                    raise NoTransform(f"the frames above {frame} run in a circle")
+        return found
 
     def frames(self) -> list[str]:
         """Names of all frames."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from envs.ros.frames import FrameTree, NoTransform
+from envs.ros.frames import FrameTree
 from envs.ros.geometry import pose_matrix, pose_vector
 from manifield.errors import InputError
 from manifield.files import write_whole
@@ -59,16 +59,14 @@ def static_transform(mount: Mount, optical: str, tree: FrameTree | None = None) 
     """The child frame and the command that publishes a mount as a static transform.
 
     A driver (RealSense's, for one) publishes frames of its own between the camera's body and its optical frame. A frame
-    has one parent, so then the root of the driver's frames is what is hung up.
+    has one parent, so then the highest of the driver's frames is what is hung up, below which all are as they were.
     """
     child, T = optical, mount.T_frame_camera
     if tree is not None:
-        root = tree.root(optical)
-        try:
-            tree.lookup(mount.frame, optical)  # hung up already: the old transform must go, and is replaced as it was
-        except NoTransform:
-            if root != optical:
-                child, T = root, T @ tree.lookup(optical, root)
+        robot, above = tree.ancestors(mount.frame), tree.ancestors(optical)
+        child = ([frame for frame in above if frame not in robot] or [optical])[-1]
+        if child != optical:
+            T = T @ tree.lookup(optical, child)
     x, y, z, *turn = pose_vector(T)
     words = [f"--{name} {value:.6f}" for name, value in zip(("x", "y", "z", "qx", "qy", "qz", "qw"), (x, y, z, *turn), strict=True)]
     return child, (

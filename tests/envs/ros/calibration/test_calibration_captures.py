@@ -157,7 +157,12 @@ def test_the_driver_keeps_its_own_frames() -> None:
     assert child == "camera_link" and "--frame-id panda_hand --child-frame-id camera_link" in words
     numbers = [float(words.split(f"--{name} ")[1].split()[0]) for name in ("x", "y", "z", "qx", "qy", "qz", "qw")]
     assert pose_distance(pose_matrix(numbers) @ inner, optical)[0] < 1e-5
+    # Hung up before, by an older calibration: the same frame is hung up anew.
+    tree.add(Transform(1, "panda_link0", "panda_hand", np.eye(4)))
+    tree.add(Transform(1, "panda_link0", "camera_link", pose_matrix([1, 1, 1, 0, 0, 0, 1])), is_static=True)
+    assert static_transform(Mount("panda_hand", optical), "camera_optical", tree) == (child, words)
     assert static_transform(Mount("panda_hand", optical), "camera_optical")[0] == "camera_optical"
+    assert static_transform(Mount("panda_hand", optical), "other", FrameTree())[0] == "other"
 
 
 def test_the_verb_from_the_board_to_the_file(
