@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("rosbags", reason="bags need the library rosbags: pip install -e '.[bags]'")
-
 from agents import replay, training
 from agents.agent import Agent
 from demos.bags import convert

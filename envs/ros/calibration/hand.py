@@ -20,6 +20,8 @@ from perception.cameras import back_project, project
 REACH = 0.06  # metres: a hand that appears farther away than this is not looked for
 FEWEST_PIXELS = 60
 CUT = 0.015  # metres: what is farther from the hand's surface is not the hand
+COARSE = 6  # steps of the first search to either side
+STARTS = 6  # places from which the search goes down
 FINEST = 0.0004  # metres, of the search
 COLOUR = (0, 229, 255)
 
@@ -103,20 +105,30 @@ def appearance(camera: str, view: CameraView, T_world_tool: np.ndarray, boxes: S
     if shown.sum() < FEWEST_PIXELS:
         return None
     model = back_project(np.where(shown, expected, 1.0), view.intrinsics, view.T_world_camera)[shown].astype(float)
-    sample = model[:: max(1, len(model) // 600)]
+    sample = model[:: max(1, len(model) // 450)]
     depth = np.where(np.isfinite(view.depth) & (view.depth > view.near), view.depth, np.inf)
-    shift, step = np.zeros(3), REACH / 3
-    neighbours = np.array([[x, y, z] for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)], float)
-    # The first round looks everywhere: a hand that is far off must not lead into the next best thing.
-    places = np.array([[x, y, z] for x in range(-3, 4) for y in range(-3, 4) for z in range(-3, 4)], float) * step
-    while step > FINEST:
-        costs = [_misfit(sample, shift + place, view, depth) for place in places]
-        best = int(np.argmin(costs))
-        if len(places) > 27 or np.allclose(places[best], 0):
-            step /= 2
-        shift = shift + places[best]
-        places = neighbours * step
+    # Looked for everywhere first, then from the best places on: a hand that is far off must not lead into the next best thing.
+    around = range(-COARSE, COARSE + 1)
+    step = REACH / COARSE
+    places = np.array([[x, y, z] for x in around for y in around for z in around], float) * step
+    order = np.argsort([_misfit(sample[::3], place, view, depth) for place in places])[:STARTS]
+    found = [_descend(sample, places[k], step / 2, view, depth) for k in order]
+    shift = min(found, key=lambda place: _misfit(model, place, view, depth))
     return Appearance(camera, shift, 1.0 - _misfit(model, shift, view, depth, count=True), int(shown.sum()))
+
+
+def _descend(points: np.ndarray, shift: np.ndarray, step: float, view: CameraView, depth: np.ndarray) -> np.ndarray:
+    """The shift with the least misfit around one, found by ever smaller steps."""
+    neighbours = np.array([[x, y, z] for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)], float)
+    least = _misfit(points, shift, view, depth)
+    while step > FINEST:
+        costs = [_misfit(points, shift + step * place, view, depth) for place in neighbours]
+        best = int(np.argmin(costs))
+        if costs[best] < least:
+            shift, least = shift + step * neighbours[best], costs[best]
+        else:
+            step /= 2
+    return shift
 
 
 def _misfit(points: np.ndarray, shift: np.ndarray, view: CameraView, depth: np.ndarray, count: bool = False) -> float:

@@ -26,6 +26,11 @@ from manifield.errors import InputError, choose
 SETUPS = ("eye_in_hand", "eye_to_hand")
 FEWEST_CAPTURES = 5
 LEAST_TURN = np.radians(8.0)  # of the captures' orientations about the second of their main axes
+CONTRADICTION = 8.0  # times what the noise explains: such captures are no calibration at all
+MENDING = (
+    "look whether the board or the camera moved on its mount, board.square is what the print measures and setup is right"
+)
+MOST_STEPS = 30  # of the fit, which needs a dozen
 LEAST_NOISE = 0.02  # pixels, of a corner: better than any detector
 STEP = 1e-6  # radians and metres, of the differences that stand for derivatives
 OUTLIER = 4.0  # times the median of the captures' errors, from which on a capture is left out
@@ -83,15 +88,18 @@ def solve_hand_eye(
         _check(kept, left_out)
         fit = _Fit(kept, lens, setup, precision or ArmPrecision())
         errors = fit.capture_errors()
+        if float(np.median(errors)) > CONTRADICTION:
+            raise InputError(
+                f"the captures contradict each other: {fit.result(()).reprojection:.1f} px are left at the corners and "
+                f"{1000 * fit.result(()).arm:.1f} mm at the arm; {MENDING}"
+            )
         worst = int(errors.argmax())
         if errors[worst] <= max(OUTLIER * float(np.median(errors)), OUTLIER):
             return fit.result(tuple(left_out))
         left_out.append(kept.pop(worst).name)
         if len(left_out) > len(sightings) // 3:
             raise InputError(
-                f"{len(left_out)} of {len(sightings)} captures contradict the others ({', '.join(left_out[:4])}…): look "
-                "whether the board or the camera moved on its mount, board.square is what the print measures and "
-                "setup is right"
+                f"{len(left_out)} of {len(sightings)} captures contradict the others ({', '.join(left_out[:4])}…): {MENDING}"
             )
 
 
@@ -161,7 +169,13 @@ class _Fit:
 
     def _solve(self) -> OptimizeResult:
         return least_squares(
-            self._residuals, np.zeros(12 + 6 * self.count), self._jacobian, method="lm", xtol=1e-9, ftol=1e-9
+            self._residuals,
+            np.zeros(12 + 6 * self.count),
+            self._jacobian,
+            method="lm",
+            xtol=1e-9,
+            ftol=1e-9,
+            max_nfev=MOST_STEPS,
         )
 
     def _jacobian(self, x: np.ndarray) -> np.ndarray:

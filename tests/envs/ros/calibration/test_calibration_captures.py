@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -9,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("cv2")
 
 from envs.ros.calibration import command, watch
 from envs.ros.calibration.board import Board, Lens
@@ -35,11 +34,13 @@ class Robot:
 
     def __init__(self, bus: Bus, rig: Rig, compressed: bool = False) -> None:
         self.transport, self.rig, self.compressed = MemoryTransport(bus), rig, compressed
+        self.now = time.time_ns()
         self.transport.start()
 
     def hold(self, number: int, seconds: float = 0.6, moving: bool = False) -> None:
-        """Be at a pose for some time of the bus, then take a picture."""
-        T, now = self.rig.arms[number].copy(), time.time_ns()
+        """Be at a pose for some time of the robot's clock, then take a picture."""
+        self.now += 10**9
+        T, now = self.rig.arms[number].copy(), self.now
         begin = now - round(seconds * 1e9)
         for k in range(13):
             if moving:
@@ -193,7 +194,8 @@ def test_the_verb_from_the_board_to_the_file(
         thread.join()
     assert len(list((out / "wrist").glob("*.json"))) == 12
     printed = capsys.readouterr().out
-    assert "12 captures" in printed and "static_transform_publisher" in printed
+    # A corner that was found badly may cost a capture: it is left out, and told.
+    assert re.search("1[012] captures", printed) and "static_transform_publisher" in printed
     mount = read_mounts(out / "cameras.yaml")["wrist"]
     metres, radians = pose_distance(mount.T_frame_camera, rig.T_mount_camera)
     assert mount.frame == "panda_hand" and metres < 0.003 and np.degrees(radians) < 0.3

@@ -10,8 +10,6 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-pytest.importorskip("cv2")
-
 from envs.interface import Action, Observation
 from envs.mujoco.environment import MujocoEnvironment
 from envs.ros.calibration.agreement import Surface, agreement, agreements, fit, surface
@@ -110,8 +108,8 @@ def test_where_the_hand_appears(seen: Observation) -> None:
         # Where this camera puts things that stand where the hand is.
         true = SHIFTED[:3, :3] @ T[:3, 3] + SHIFTED[:3, 3] - T[:3, 3]
         off = appearance(camera, bad, T, hand)
-        assert off is not None and np.linalg.norm(off.shift - true) < 0.005, camera
-    away = moved(seen, "front", motion(np.array([0, 0, np.pi, 0, 0, 0]))).cameras["front"]
+        assert off is not None and np.linalg.norm(off.shift - true) < 0.006, camera
+    away = moved(seen, "front", motion(np.array([0, 0, 0, 0, 0, 3.0]))).cameras["front"]
     assert appearance("front", away, T, hand) is None
 
 

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-pytest.importorskip("cv2")
-
 from envs.ros.calibration.board import Board, Corners, Lens, board_pose
 from envs.ros.calibration.hand_eye import Sighting, motion, solve_hand_eye
 from envs.ros.geometry import pose_distance
