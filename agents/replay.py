@@ -1,4 +1,4 @@
-"""`manifield replay`: a policy looks at what a robot went through, recorded in a bag, and says what it would have done."""
+"""`manifield replay`: a policy looks at what a robot went through, in a bag, and says what it would have done."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ COLUMNS = ("at", "goal x", "y", "z", "gripper", "contact", "off by", "turned", "
 class Moment:
     """One look. number: key-frames before it. time: seconds into the bag. action: what the policy would do.
 
-    position, quaternion, gripper_open: what happened instead. voxels: the largest distance along an axis, in cells of the
-    policy's finest look.
+    position, quaternion, gripper_open: what happened instead. voxels: the largest distance along an axis, in cells of
+    the policy's finest look.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""Reading and writing bags: ROS 2's (MCAP or SQLite, a folder or a single file) and ROS 1's are read, MCAP is written."""
+"""Bags as files: ROS 2's (MCAP or SQLite, a folder or a single file) and ROS 1's are read, MCAP is written."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Bag:
     """An open bag. Use with `with`.
 
     Attributes:
-        path. counts: messages by topic. types: ROS type by topic. start, end: nanoseconds of the first message and after
-        the last. facts: words that the recorder left in it (`task`, `instruction`, ...); none in bags of other origin.
+        path. counts: messages by topic. types: ROS type by topic. start, end: nanoseconds of the first message and
+        after the last. facts: words that the recorder left in it (`task`, `instruction`, ...); none in other bags.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -73,7 +73,7 @@ class Bag:
                     self.types[connection.topic] = SYNONYMS.get(connection.msgtype, connection.msgtype)
                 self.start, self.end = int(self._reader.start_time), int(self._reader.end_time)
                 self.facts: dict[str, str] = {}
-                if not self._ros1:
+                if isinstance(self._reader, Ros2Reader):
                     custom = self._reader.storage.metadata.custom or {}
                     self.facts = {str(name): str(value) for name, value in custom.items()}
             if not sum(self.counts.values()):

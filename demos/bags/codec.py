@@ -86,9 +86,7 @@ def _plain(value: Any, description: Any, store: Typestore) -> Any:
 
 def _from_wire(wire: Mapping[str, Any], name: str, store: Typestore) -> object:
     """A message object; fields that the wire dict lacks are zero."""
-    fields = {
-        field: _object(wire.get(field), description, store) for field, description in store.fielddefs[name][1]
-    }
+    fields = {field: _object(wire.get(field), description, store) for field, description in store.fielddefs[name][1]}
     return store.types[name](**fields)
 
 

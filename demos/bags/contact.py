@@ -15,8 +15,8 @@ from scipy.spatial.transform import Rotation
 from envs.interface import Observation
 from perception.voxels import fuse
 
-# What in the tool's frame (z out of the hand) is taken for the robot's own: the hand and the wrist behind it, and with a
-# closed gripper what it holds.
+# What in the tool's frame (z out of the hand) is taken for the robot's own: the hand and the wrist behind it, and with
+# a closed gripper what it holds.
 HAND = np.array([[-0.13, -0.13, -0.35], [0.13, 0.13, 0.012]])
 HELD = np.array([[-0.06, -0.06, 0.0], [0.06, 0.06, 0.08]])
 FEW = 5  # points, of a noisy cloud, that are nothing yet
@@ -47,7 +47,11 @@ def with_contact(
 
 
 def is_close(
-    observation: Observation, goal: np.ndarray, distance: float, low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray
+    observation: Observation,
+    goal: np.ndarray,
+    distance: float,
+    low: Sequence[float] | np.ndarray,
+    high: Sequence[float] | np.ndarray,
 ) -> bool:
     """Whether the tool at `goal` [3] would be within `distance` of what is seen, apart from the hand where it is."""
     points, _ = fuse(observation, np.asarray(low), np.asarray(high), None, distance / 4)

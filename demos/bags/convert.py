@@ -1,4 +1,4 @@
-"""`manifield convert`: teleoperated or hand-guided takes, recorded in bags, become demonstrations in RLBench's format."""
+"""`manifield convert`: takes of a teleoperated or hand-guided arm become demonstrations in RLBench's format."""
 
 from __future__ import annotations
 

@@ -82,7 +82,10 @@ def _record(
     with Progress(f"recording {path.name} ({hint})", None, "messages") as progress:
         known = 0
         while line is None and not stopping():
-            line = _read(LOOK) if by_hand else _pause(LOOK)
+            if by_hand:
+                line = _read(LOOK)
+            else:
+                time.sleep(LOOK)
             progress.advance(recorder.count - known, lost=recorder.lost)
             known = recorder.count
             if config.seconds is not None and time.monotonic() - begin >= config.seconds:
@@ -131,7 +134,3 @@ def _read(seconds: float) -> str | None:
     """A line if one comes within some time."""
     ready, _, _ = select.select([sys.stdin], [], [], seconds)
     return sys.stdin.readline() if ready else None
-
-
-def _pause(seconds: float) -> None:
-    time.sleep(seconds)

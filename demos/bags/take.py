@@ -1,7 +1,7 @@
 """From a bag to the frames of a demonstration: what a policy at the robot would have seen, at a fixed rate.
 
-The same code that senses a live robot (`envs.ros.sensing`) listens to the bag, on the bag's clock, so a frame is what an
-observation at that moment was: pictures, joints and camera poses of one moment, rectified and cropped alike.
+The same code that senses a live robot (`envs.ros.sensing`) listens to the bag, on the bag's clock, so a frame is what
+an observation at that moment was: pictures, joints and camera poses of one moment, rectified and cropped alike.
 """
 
 from __future__ import annotations
@@ -140,9 +140,9 @@ def faster(frames: list[Frame], factor: float) -> list[Frame]:
 def without_pauses(frames: list[Frame]) -> list[Frame]:
     """Frames without those in which arm and gripper only wait, such that each standstill gives one key-frame.
 
-    People pause; an expert in simulation does not, and the rule for key-frames counts a stop every few frames of a pause.
-    Of a standstill the end is kept, where what was grasped or let go is so; around a change of the gripper the last
-    frame before it.
+    People pause; an expert in simulation does not, and the rule for key-frames counts a stop every few frames of a
+    pause. Of a standstill the end is kept, where what was grasped or let go is so; around a change of the gripper the
+    last frame before it.
     """
     resting = np.array([(np.abs(f.observation.joint_velocities) <= REST_SPEED).all() for f in frames])
     is_open = np.array([f.observation.gripper_open > 0.5 for f in frames])

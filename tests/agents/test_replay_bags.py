@@ -1,4 +1,4 @@
-"""From a robot's bag to a demonstration that trains and is shown, and a policy that decides on the bag as it does live."""
+"""From a robot's bag to a demonstration that trains and is shown, and a policy that decides on it as it does live."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from agents import replay, training
 from agents.agent import Agent
 from demos.bags import convert
-from demos.view.replay import Replay, find_shown
+from demos.view.replay import Replay, Sight, find_shown
 from envs.interface import Observation
 from envs.mujoco.environment import MujocoEnvironment
 from manifield.configuration import compose
@@ -54,7 +54,7 @@ def test_a_bag_trains_is_shown_and_replays_as_live(  # type: ignore[no-untyped-d
     cameras = [f"env.cameras=[{','.join(CAMERAS)}]", f"env.image_size={SIZE}"]
     assert convert.run(compose("convert", [str(bag.parent), f"data={data}", *cameras, *ROBOT])) == 0
     assert find_shown(data) == [data / "push_buttons" / "all_variations" / "episodes" / "episode0"]
-    shown = Replay(find_shown(data)[0])
+    shown = Replay(find_shown(data)[0], Sight((-0.3, -0.5, 0.6), (0.7, 0.5, 1.6), 0.3, 0.0, 10**5, 0.01))
     assert shown.keyframes and shown.episode.descriptions == [WORDS]
     training.run(train_config(f"data={data}", "tasks=push_buttons", "steps=2"))
 

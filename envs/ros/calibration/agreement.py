@@ -1,8 +1,8 @@
 """How well the clouds of calibrated cameras agree, and whether the hand appears where the arm says it is.
 
 Two measures for a pair of cameras, both over what the two see in a box. How far the points of one lie from the surface
-that the other sees says what a voxel grid will suffer; the rigid motion that would fit them best says what is wrong with
-the calibration, as far as what stands on the table fixes it (an empty table leaves two shifts and a turn free).
+that the other sees says what a voxel grid will suffer; the rigid motion that would fit them best says what is wrong
+with the calibration, as far as what stands on the table fixes it (an empty table leaves two shifts and a turn free).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FIXED = 0.05  # of the best-fixed direction's weight: directions with less are n
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of two cameras. median, most: metres from a point to the other's surface, half and nine tenths of the points closer.
+    """Of two cameras. median, most: metres from points to the other's surface; half and nine tenths of them are closer.
 
     shift, turn: metres (at the middle of what both see) and radians of the motion that would fit the second's cloud to
     the first's. free: how many of its six directions what is seen leaves open; they count as zero. points: compared.
@@ -56,7 +56,9 @@ class Surface:
         return Surface(self.points @ T[:3, :3].T + T[:3, 3], self.normals @ T[:3, :3].T)
 
 
-def surface(view: CameraView, low: Sequence[float], high: Sequence[float], most: int = 40000) -> Surface:
+def surface(
+    view: CameraView, low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray, most: int = 40000
+) -> Surface:
     """What a camera sees within a box (world metres), without edges and pixels that have no depth."""
     valid = np.isfinite(view.depth) & (view.depth > view.near) & (view.depth < 0.999 * view.far)
     points = back_project(np.where(valid, view.depth, 1.0), view.intrinsics, view.T_world_camera).astype(float)
@@ -101,7 +103,9 @@ def agreement(first: str, second: str, surfaces: Mapping[str, Surface]) -> Agree
     )
 
 
-def agreements(views: Mapping[str, CameraView], low: Sequence[float], high: Sequence[float]) -> list[Agreement]:
+def agreements(
+    views: Mapping[str, CameraView], low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray
+) -> list[Agreement]:
     """Of all pairs of cameras that see enough of the same."""
     surfaces = {name: surface(view, low, high) for name, view in views.items()}
     found = [agreement(first, second, surfaces) for first, second in combinations(views, 2)]
@@ -109,8 +113,8 @@ def agreements(views: Mapping[str, CameraView], low: Sequence[float], high: Sequ
 
 
 def fit(fixed: Surface, moving: Surface, tree: cKDTree | None = None) -> tuple[np.ndarray, int]:
-    """The motion [4, 4] that brings `moving` onto `fixed` (iterated closest points, point to plane), and how many of its
-    six directions the shapes leave free; along those nothing is moved."""
+    """The motion [4, 4] that brings `moving` onto `fixed` (iterated closest points, point to plane), and how many of
+    its six directions the shapes leave free; along those nothing is moved."""
     tree = cKDTree(fixed.points) if tree is None else tree
     middle = fixed.points.mean(axis=0)
     T, free = np.eye(4), 6

@@ -125,7 +125,7 @@ class Board:
         return Corners(points, np.asarray(pixels, float).reshape(-1, 2))
 
     def _from_its_origin(self, grey: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        """Corners of a chessboard from the right end: OpenCV begins at either, the colours of the squares tell which."""
+        """Corners of a chessboard from its origin on: OpenCV begins at either end, the squares' colours tell which."""
         grid = pixels.reshape(self.rows - 1, self.columns - 1, 2)
         centres = np.rint((grid[:-1, :-1] + grid[1:, 1:] + grid[:-1, 1:] + grid[1:, :-1]) / 4).astype(int)
         seen = grey[centres[..., 1], centres[..., 0]].astype(float)
@@ -147,7 +147,7 @@ class Board:
 def board_pose(corners: Corners, lens: Lens) -> tuple[np.ndarray, float]:
     """[4, 4] `T_camera_board` and the root mean square of what its projection leaves, pixels.
 
-    A flat board seen from afar fits nearly as well when it is tilted the other way; the better of the two fits is taken.
+    A flat board seen from afar fits nearly as well when it is tilted the other way; the better of both fits is taken.
     """
     _, rotations, translations, _ = cv2.solvePnPGeneric(
         corners.points, corners.pixels, lens.intrinsics, lens.distortion, flags=cv2.SOLVEPNP_IPPE

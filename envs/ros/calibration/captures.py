@@ -94,7 +94,9 @@ def load_captures(folder: Path) -> dict[str, Capture]:
         first = next(iter(found.values()), capture)
         alike = all(getattr(first, name) == getattr(capture, name) for name in ("base", "hand", "optical"))
         if not alike or not np.array_equal(first.lens.intrinsics, capture.lens.intrinsics):
-            raise InputError(f"{path}: of other frames or another lens than the first; capture into another folder, out=…")
+            raise InputError(
+                f"{path}: of other frames or another lens than the first; capture into another folder, out=…"
+            )
         found[path.stem] = capture
     return found
 

@@ -58,8 +58,8 @@ class Check:
             elif hand.seen < HIDDEN:
                 lines.append(f"{name:32}  {hand.seen:.0%} of it seen: hidden, or far from where it should be")
             else:
-                numbers = [hand.distance, *hand.shift]
-                lines.append(f"{name:32}{''.join(f'{100 * value:6.2f} cm' for value in numbers)}")
+                place = "".join(f"{100 * value:6.2f} cm" for value in (hand.distance, *hand.shift))
+                lines.append(f"{name:32}{place}")
         return "\n".join([*lines, "", self.verdict()])
 
     def verdict(self) -> str:
@@ -72,7 +72,7 @@ class Check:
         return f"{kind}: up to {100 * self.worst:.2f} cm"
 
 
-def check(observation: Observation, boxes: Sequence[Box], low: Sequence[float], high: Sequence[float]) -> Check:
+def check(observation: Observation, boxes: Sequence[Box], low: np.ndarray, high: np.ndarray) -> Check:
     """Compare what the cameras see within a box (world metres), and look for the hand."""
     T_world_tool = pose_matrix(observation.gripper_pose)
     hand = opened(boxes, observation.gripper_joint_positions)

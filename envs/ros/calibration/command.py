@@ -74,7 +74,7 @@ def capture(config: DictConfig, robot: RosConfig) -> None:
                     save_capture(folder, number, found)
                     number += 1
                     progress.advance()
-                    progress.note("\a" f"captured {progress.done}: on to the next pose")
+                    progress.note(f"\acaptured {progress.done}: on to the next pose")
                     if progress.done >= config.captures:
                         break
     finally:

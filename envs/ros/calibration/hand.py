@@ -71,8 +71,8 @@ def boxes_of(entries: Sequence[Mapping[str, Any]]) -> list[Box]:
     return boxes
 
 
-def opened(boxes: Sequence[Box], fingers: Sequence[float]) -> list[Box]:
-    """The boxes with the fingers where they are. fingers: positions of the two, metres from the middle."""
+def opened(boxes: Sequence[Box], fingers: np.ndarray) -> list[Box]:
+    """The boxes with the fingers where they are. fingers: [2] their positions, metres from the middle."""
     result = []
     for box in boxes:
         x, y, z = box.centre
@@ -107,7 +107,7 @@ def appearance(camera: str, view: CameraView, T_world_tool: np.ndarray, boxes: S
     model = back_project(np.where(shown, expected, 1.0), view.intrinsics, view.T_world_camera)[shown].astype(float)
     sample = model[:: max(1, len(model) // 450)]
     depth = np.where(np.isfinite(view.depth) & (view.depth > view.near), view.depth, np.inf)
-    # Looked for everywhere first, then from the best places on: a hand that is far off must not lead into the next best thing.
+    # Looked for everywhere first, then from the best places on: one that is far off must not lead into something else.
     around = range(-COARSE, COARSE + 1)
     step = REACH / COARSE
     places = np.array([[x, y, z] for x in around for y in around for z in around], float) * step
@@ -132,8 +132,8 @@ def _descend(points: np.ndarray, shift: np.ndarray, step: float, view: CameraVie
 
 
 def _misfit(points: np.ndarray, shift: np.ndarray, view: CameraView, depth: np.ndarray, count: bool = False) -> float:
-    """How badly the picture's depth shows points [N, 3] of the hand that are moved by `shift`: mean error in metres, each
-    at most `CUT`; or with `count` the share of the points that are not shown."""
+    """How badly the picture's depth shows points [N, 3] of the hand that are moved by `shift`: mean error in metres,
+    each at most `CUT`; or with `count` the share of the points that are not shown."""
     uv, wanted = project(points + shift, view.intrinsics, view.T_world_camera)
     column, row = np.rint(uv).astype(int).T
     inside = (column >= 0) & (row >= 0) & (column < depth.shape[1]) & (row < depth.shape[0]) & (wanted > view.near)

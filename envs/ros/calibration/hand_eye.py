@@ -1,13 +1,13 @@
 """Hand-eye calibration: where a camera is on the hand ("eye in hand") or beside the arm ("eye to hand").
 
-One of camera and board moves with the hand, the other stands still. With A the arm's pose (hand in base), X the camera's
-pose on what carries it and Z the board's on what carries that,
+One of camera and board moves with the hand, the other stands still. With A the arm's pose (hand in base), X the
+camera's pose on what carries it and Z the board's on what carries that,
 
     eye in hand    T_camera_board = X⁻¹ A⁻¹ Z      X in the hand, Z in the base
     eye to hand    T_camera_board = X⁻¹ A  Z       X in the base, Z in the hand
 
-so the second is the first with A⁻¹ for A. OpenCV solves for X in closed form (Park and Martin 1994); from there X, Z and
-a small error of every arm pose are fitted to the corners' pixels, each residual in units of its standard deviation.
+so the second is the first with A⁻¹ for A. OpenCV solves for X in closed form (Park and Martin 1994); from there X, Z
+and a small error of every arm pose are fitted to the corners' pixels, each residual in units of its standard deviation.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ SETUPS = ("eye_in_hand", "eye_to_hand")
 FEWEST_CAPTURES = 5
 LEAST_TURN = np.radians(8.0)  # of the captures' orientations about the second of their main axes
 CONTRADICTION = 8.0  # times what the noise explains: such captures are no calibration at all
-MENDING = (
-    "look whether the board or the camera moved on its mount, board.square is what the print measures and setup is right"
-)
+MENDING = "look whether board or camera moved on their mounts, board.square is as measured and setup is right"
 MOST_STEPS = 30  # of the fit, which needs a dozen
 LEAST_NOISE = 0.02  # pixels, of a corner: better than any detector
 STEP = 1e-6  # radians and metres, of the differences that stand for derivatives
@@ -58,9 +56,9 @@ class HandEye:
     """The result.
 
     T_mount_camera: [4, 4] camera (optical frame) in the hand or the base. T_other_board: [4, 4] board in the base or
-    the hand. reprojection: root mean square of what is left of the corners, pixels. arm: of the corrections of the arm's
-    positions, metres. metres, radians: standard deviation of T_mount_camera, from the fit. left_out: names of captures
-    that contradict the others.
+    the hand. reprojection: root mean square of what is left of the corners, pixels. arm: of the corrections of the
+    arm's positions, metres. metres, radians: standard deviation of T_mount_camera, from the fit. left_out: names of
+    captures that contradict the others.
     """
 
     setup: str
@@ -83,7 +81,7 @@ def solve_hand_eye(
         InputError: too few captures, captures that do not turn about two axes, or that contradict each other.
     """
     choose(setup, SETUPS, "setup")
-    kept, left_out = list(sightings), []
+    kept, left_out = list(sightings), list[str]()
     while True:
         _check(kept, left_out)
         fit = _Fit(kept, lens, setup, precision or ArmPrecision())
@@ -99,16 +97,15 @@ def solve_hand_eye(
         left_out.append(kept.pop(worst).name)
         if len(left_out) > len(sightings) // 3:
             raise InputError(
-                f"{len(left_out)} of {len(sightings)} captures contradict the others ({', '.join(left_out[:4])}…): {MENDING}"
+                f"{len(left_out)} of {len(sightings)} captures contradict the others ({', '.join(left_out[:4])}…): "
+                f"{MENDING}"
             )
 
 
 def _check(sightings: Sequence[Sighting], left_out: Sequence[str]) -> None:
     if len(sightings) < FEWEST_CAPTURES:
         without = f" (without {', '.join(left_out)}, which contradict the others)" if left_out else ""
-        raise InputError(
-            f"{len(sightings)} captures with a board{without}: give at least {FEWEST_CAPTURES}, better 30"
-        )
+        raise InputError(f"{len(sightings)} captures with a board{without}: give at least {FEWEST_CAPTURES}, better 30")
     rotations = Rotation.from_matrix(np.stack([s.T_base_hand[:3, :3] for s in sightings]))
     turns = (rotations.mean().inv() * rotations).as_rotvec()
     _, spread, _ = np.linalg.svd(turns)

@@ -1,4 +1,4 @@
-"""The file that says where cameras are mounted, as `env.frames.cameras` takes it, and the same as a static transform."""
+"""The file of where cameras are mounted, as `env.frames.cameras` takes it, and the same as a static transform."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def read_mounts(path: Path | str) -> dict[str, Mount]:
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text) or {}
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())}); write it with `manifield calibrate`") from None
+        raise InputError(
+            f"{path}: cannot be read ({' '.join(str(error).split())}); write it with `manifield calibrate`"
+        ) from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected cameras by name, each with frame and pose")
     notes = dict(_notes(text))
@@ -68,9 +70,13 @@ def static_transform(mount: Mount, optical: str, tree: FrameTree | None = None) 
         if child != optical:
             T = T @ tree.lookup(optical, child)
     x, y, z, *turn = pose_vector(T)
-    words = [f"--{name} {value:.6f}" for name, value in zip(("x", "y", "z", "qx", "qy", "qz", "qw"), (x, y, z, *turn), strict=True)]
+    words = [
+        f"--{name} {value:.6f}"
+        for name, value in zip(("x", "y", "z", "qx", "qy", "qz", "qw"), (x, y, z, *turn), strict=True)
+    ]
     return child, (
-        f"ros2 run tf2_ros static_transform_publisher {' '.join(words)} --frame-id {mount.frame} --child-frame-id {child}"
+        f"ros2 run tf2_ros static_transform_publisher {' '.join(words)} "
+        f"--frame-id {mount.frame} --child-frame-id {child}"
     )
 
 

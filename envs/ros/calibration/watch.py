@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,8 @@ class Watch:
         topics = config.topics
         self.topic = topics.color.format(camera=camera) + ("/compressed" if topics.compressed else "")
         self.info_topic = topics.info.format(camera=camera)
-        transport.subscribe(self.topic, CompressedImage if topics.compressed else Image, self._take_picture)
+        picture: type[Any] = CompressedImage if topics.compressed else Image
+        transport.subscribe(self.topic, picture, self._take_picture)
         transport.subscribe(self.info_topic, CameraInfo, self._take_info)
         transport.subscribe("/tf", Transforms, lambda m: self._take_frames(m, False))
         transport.subscribe("/tf_static", Transforms, lambda m: self._take_frames(m, True), latched=True)
@@ -125,7 +127,7 @@ def captures(
     say: Callable[[str], None] = lambda words: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[Capture]:
-    """Captures until `stopping()`, each where the hand is held still, elsewhere than in all before, with the board in sight.
+    """Captures until `stopping()`, each where the hand is still, elsewhere than in all before, with the board in sight.
 
     Raises:
         InputError: no picture, camera_info or transform arrives.

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Ros2Writer
@@ -208,7 +207,9 @@ def test_hostile_metadata_is_refused(bag: Path) -> None:
         (bag / "metadata.yaml").write_text(text)
         with pytest.raises(InputError, match="cannot be read as a bag"):
             read_all(bag)
-    text = "rosbag2_bagfile_information: {version: 9, storage_identifier: mcap, relative_file_paths: [../../etc/passwd]}"
+    text = (
+        "rosbag2_bagfile_information: {version: 9, storage_identifier: mcap, relative_file_paths: [../../etc/passwd]}"
+    )
     (bag / "metadata.yaml").write_text(text)
     with pytest.raises(InputError):
         read_all(bag)

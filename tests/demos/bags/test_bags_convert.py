@@ -140,7 +140,9 @@ def test_pauses_of_a_person_add_no_keyframes(episode: tuple[list[Observation], l
         assert brisk.observations[number].gripper_open == frames[end].gripper_open
 
 
-def test_gaps_and_missing_topics_are_named(episode: tuple[list[Observation], list[int]], bag: Path, tmp_path: Path) -> None:
+def test_gaps_and_missing_topics_are_named(
+    episode: tuple[list[Observation], list[int]], bag: Path, tmp_path: Path
+) -> None:
     with Bag(bag) as opened, pytest.raises(InputError, match="nothing on /overhead/color/image_raw"):
         demonstrate(opened, robot((*CAMERAS, "overhead"), SIZE), TAKE)
     frames = episode[0]

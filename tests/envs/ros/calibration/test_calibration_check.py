@@ -125,6 +125,11 @@ def test_the_hand_is_drawn_where_it_is_seen(seen: Observation, tmp_path: Path) -
 
 
 def test_boxes_that_are_none_are_named() -> None:
-    for entry in ({"centre": [0, 0, 0]}, {"centre": [0, 0], "half": [1, 1, 1]}, {"centre": [0, 0, 0], "half": [1, 1, 0]}, 3):
+    for entry in (
+        {"centre": [0, 0, 0]},
+        {"centre": [0, 0], "half": [1, 1, 1]},
+        {"centre": [0, 0, 0], "half": [1, 1, 0]},
+        3,
+    ):
         with pytest.raises(InputError, match="gripper.0"):
             boxes_of([entry])  # type: ignore[list-item]

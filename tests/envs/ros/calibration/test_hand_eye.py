@@ -10,12 +10,9 @@ from envs.ros.calibration.board import Board, Corners, Lens, board_pose
 from envs.ros.calibration.hand_eye import Sighting, motion, solve_hand_eye
 from envs.ros.geometry import pose_distance
 from manifield.errors import InputError
-
 from tests.envs.ros.calibration.rigs import Rig, make_rig, photograph, pose
 
-LENS = Lens(
-    np.array([[615.0, 0, 322.0], [0, 617.0, 238.0], [0, 0, 1]]), np.array([0.11, -0.21, 0.0007, -0.0004, 0.08])
-)
+LENS = Lens(np.array([[615.0, 0, 322.0], [0, 617.0, 238.0], [0, 0, 1]]), np.array([0.11, -0.21, 0.0007, -0.0004, 0.08]))
 BOARD = Board()
 SETUPS = ("eye_in_hand", "eye_to_hand")
 
@@ -96,9 +93,7 @@ def test_a_tilted_board_is_not_taken_for_its_mirror_image() -> None:
         assert metres < 0.006 and np.degrees(radians) < 3 and error < 1
 
 
-@pytest.mark.parametrize(
-    ("kind", "columns", "rows"), [("charuco", 9, 6), ("charuco", 6, 7), ("chessboard", 8, 5)]
-)
+@pytest.mark.parametrize(("kind", "columns", "rows"), [("charuco", 9, 6), ("charuco", 6, 7), ("chessboard", 8, 5)])
 def test_corners_are_found_where_the_board_is(kind: str, columns: int, rows: int) -> None:
     board = Board(kind, columns, rows)
     view = pose([170, 12, 8], [0, 0, 0])
