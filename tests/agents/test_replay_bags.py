@@ -80,20 +80,17 @@ def test_a_bag_trains_is_shown_and_replays_as_live(  # type: ignore[no-untyped-d
     for moment, action, goal in zip(facts["moments"], live, true, strict=True):
         assert moment["distance"] == pytest.approx(np.linalg.norm(action.position - goal), abs=0.003)
 
+    with pytest.raises(InputError, match="no such bag"):
+        replay.run(compose("replay", [str(tmp_path / "none"), f"run={run}"]))
+    with pytest.raises(InputError, match="trained with"):
+        replay.run(compose("replay", [str(bag), f"run={run}", "env.cameras=[wrist]"]))
+    with pytest.raises(InputError, match="env=ros"):
+        replay.run(compose("replay", [str(bag), f"run={run}", "env=mujoco"]))
+    mute = write_bag(tmp_path / "mute", frames)
+    with pytest.raises(InputError, match="instruction="):
+        replay.run(compose("replay", [str(mute), f"run={run}", *ROBOT]))
 
-def test_what_cannot_be_replayed_is_refused(
-    episode: tuple[list[Observation], list[int]], tmp_path: Path, train_config
-) -> None:  # type: ignore[no-untyped-def]
+
+def test_a_run_is_needed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no checkpoint"):
         replay.run(compose("replay", ["bag=none", f"run={tmp_path / 'nothing'}"]))
-    training.run(train_config("steps=1"))
-    run = f"run={tmp_path / 'run'}"
-    with pytest.raises(InputError, match="no such bag"):
-        replay.run(compose("replay", [str(tmp_path / "none"), run]))
-    with pytest.raises(InputError, match="trained with"):
-        replay.run(compose("replay", [str(tmp_path / "none"), run, "env.cameras=[wrist]"]))
-    with pytest.raises(InputError, match="env=ros"):
-        replay.run(compose("replay", [str(tmp_path / "none"), run, "env=mujoco"]))
-    mute = write_bag(tmp_path / "mute", episode[0])
-    with pytest.raises(InputError, match="instruction="):
-        replay.run(compose("replay", [str(mute), run, *ROBOT]))
