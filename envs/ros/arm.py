@@ -32,7 +32,7 @@ TOOL_SPEED, TOOL_TURN = 0.4, 1.2  # metres and radians a second of a Cartesian c
 SETTLE = 0.1  # seconds after a motion before what is seen counts as the state that it led to
 # The rehearsal arm's topics, see `envs.ros.sim_arm`.
 EPISODE_TOPIC, BEGUN_TOPIC, SUCCESS_TOPIC = "/sim_arm/episode", "/sim_arm/begun", "/sim_arm/success"
-_EPISODE_WAIT = 20.0
+_EPISODE_WAIT, _EPISODE_AGAIN = 20.0, 1.0  # seconds
 
 
 class RosEnvironment(Environment):
@@ -80,7 +80,7 @@ class RosEnvironment(Environment):
         self._begun: dict[str, Any] | None = None
         self._success = 0, False  # when (ns) it was said, and whether it is solved
         self._connected_once = False
-        self._sight: Seen | None = None
+        self._seen: Seen | None = None
 
     def connect(self, timeout: float = 20.0) -> None:
         """Connect and listen; done by whatever needs it first. Over rosbridge a lost connection comes back by itself, a
@@ -111,26 +111,28 @@ class RosEnvironment(Environment):
         return make_task(self.task).variation_count
 
     def reset(self, seed: int, variation: int) -> Start:
-        """The rehearsal arm builds its scene; on a real arm the scene stands as a person has set it up, who also says what
-        to do."""
+        """The rehearsal arm builds its scene; on a real arm it stands as a person has set it up, who also
+        says what to do."""
         self.connect()
         if not self.config.rehearsal:
             return Start(self.observe(), [self.task.replace("_", " ")], variation)
         episode = {"task": self.task, "seed": seed, "variation": variation, "request": time.time_ns()}
         self._begun, self._success = None, (0, False)
-        self.transport.publish(EPISODE_TOPIC, Text(json.dumps(episode)))
-        begin = time.monotonic()
+        begin, asked = time.monotonic(), -1.0
         while self._begun is None or self._begun.get("request") != episode["request"]:
             if time.monotonic() - begin > _EPISODE_WAIT:
                 raise InputError(
                     f"the rehearsal arm has not begun {self.task} within {_EPISODE_WAIT:g} s: does `manifield sim-arm` "
                     "run, with the same domain?"
                 )
+            if time.monotonic() - asked > _EPISODE_AGAIN:  # it may not have been discovered yet
+                asked = time.monotonic()
+                self.transport.publish(EPISODE_TOPIC, Text(json.dumps(episode)))
             time.sleep(0.01)
         begun = self._begun
         if begun.get("error"):
             raise InputError(f"the rehearsal arm: {begun['error']}")
-        self.sensors.forget()  # of the scene before
+        self.sensors.forget_scene()
         self.guard.reset("the rehearsal")
         return Start(self._look(int(begun["stamp"])).observation, list(begun["descriptions"]), variation)
 
@@ -141,9 +143,9 @@ class RosEnvironment(Environment):
     def step(self, action: Action, record: Recorder | None = None) -> Outcome:
         self.connect()
         failure: str | None = None
-        sight, after = self._sight or self._look(), 0
+        seen, after = self._seen or self._look(), 0
         try:
-            self._act(action, sight, self._recorder(record))
+            self._act(action, seen, self._recorder(record))
             after = time.time_ns() + int(SETTLE * 1e9)
         except Refusal as refusal:
             failure = f"refused: {refusal}"
@@ -155,7 +157,7 @@ class RosEnvironment(Environment):
             observation = self._look(after).observation
         except SensorFault as error:  # nothing newer can be had, and the one who asks must know that
             failure = failure or f"stopped: {error}"
-            observation, self._sight = sight.observation, None
+            observation, self._seen = seen.observation, None
         if record and failure is None:
             record(observation)
         return Outcome(observation, self._solved(after), failure)
@@ -163,42 +165,42 @@ class RosEnvironment(Environment):
     def reset_stop(self, who: str) -> None:
         """A person has looked at the robot and lets it move again. Raises `Refusal` while the cause is still there."""
         self.guard.reset(who)
-        self._sight = None
+        self._seen = None
 
     def close(self) -> None:
         self.transport.close()
 
     def _look(self, after: int = 0) -> Seen:
         self.connect()
-        sight = self.sensors.observe(after)
+        seen = self.sensors.observe(after)
         if self.config.frames.tool is None and self._scene is not None:
-            sight.observation.gripper_pose = pose_vector(self._scene.tool_pose(sight.observation.joint_positions))
-        self._sight = sight
-        return sight
+            seen.observation.gripper_pose = pose_vector(self._scene.tool_pose(seen.observation.joint_positions))
+        self._seen = seen
+        return seen
 
-    def _act(self, action: Action, sight: Seen, tick: Callable[[], None] | None) -> None:
+    def _act(self, action: Action, seen: Seen, tick: Callable[[], None] | None) -> None:
         goal = MotionGoal(
-            sight.stamp,
-            sight.session,
+            seen.stamp,
+            seen.session,
             WORLD,
             np.asarray(action.position),
             np.asarray(action.quaternion),
             bool(action.ignore_collisions),
         )
-        self.guard.check(goal, pose_matrix(sight.observation.gripper_pose))
-        self._move(goal, sight, tick)
+        self.guard.check(goal, pose_matrix(seen.observation.gripper_pose))
+        self._move(goal, seen, tick)
         if self.config.gripper.driver != "none" and bool(action.gripper_open) != bool(
-            sight.observation.gripper_open > 0.5
+            seen.observation.gripper_open > 0.5
         ):
             self.guard.grip(*self._gripper_goal(bool(action.gripper_open)), tick)
 
-    def _move(self, goal: MotionGoal, sight: Seen, tick: Callable[[], None] | None) -> None:
+    def _move(self, goal: MotionGoal, seen: Seen, tick: Callable[[], None] | None) -> None:
         arm = self.config.arm
         if arm.execution == "trajectory":
             assert self._scene is not None
             cloud = np.zeros((0, 3))
             if self.config.limits.cloud and not goal.may_touch:
-                cloud = self._scene.cloud(sight.observation)
+                cloud = self._scene.cloud(seen.observation)
             joints = self.sensors.present_joints()
             assert joints is not None
             plan = self._scene.plan(joints, goal.position, goal.quaternion, goal.may_touch, cloud)
@@ -210,7 +212,7 @@ class RosEnvironment(Environment):
             if trajectory is not None:
                 self.guard.follow(goal, FollowJointTrajectory(trajectory), cloud, tick)
             return
-        distance, turn = pose_distance(pose_matrix(sight.observation.gripper_pose), goal.matrix())
+        distance, turn = pose_distance(pose_matrix(seen.observation.gripper_pose), goal.matrix())
         seconds = max(distance / TOOL_SPEED, turn / TOOL_TURN, 0.5) / arm.speed
         if goal.may_touch:
             seconds /= arm.contact_speed

@@ -26,7 +26,7 @@ class FollowJointTrajectory(Goal):
 
     ROS_TYPE: ClassVar[str] = "control_msgs/action/FollowJointTrajectory"
     trajectory: JointTrajectory
-    goal_time: float = 0.5
+    goal_time: float = 0.3
 
     def to_wire(self) -> Wire:
         return {"trajectory": self.trajectory.to_wire(), "goal_time_tolerance": duration(self.goal_time)}

@@ -104,7 +104,7 @@ class CompressedImage(Message):
 
     @classmethod
     def of(cls, image: Image, form: str = "") -> Self:
-        """Compress: colour as JPEG (PNG if `form` says so), 16UC1 as PNG (with a header if it says "compressedDepth")."""
+        """Compress: colour as JPEG (PNG if `form` says so), 16UC1 as PNG ("compressedDepth": with a header)."""
         return cls(image.stamp, image.frame_id, *pictures.compress(image.encoding, image.data, form))
 
     def decode(self) -> Image:

@@ -160,6 +160,9 @@ class RclpyTransport(ServingTransport):
             self._lose_goals("the connection went while the goal was being sent")
         return handle
 
+    def cancel_all(self, action: str) -> None:
+        self._connected_link().send("cancel_all", action=action)
+
     def serve(
         self, action: str, kind: type[Goal], accepts: Callable[[Goal], bool], run: Callable[[ServedGoal], Any]
     ) -> None:

@@ -57,6 +57,8 @@ class RosbridgeTransport(Transport):
                 ready.set()
 
         ros.factory.on("ready", opened)
+        if ros.factory._proto is not None:  # already there, before anybody listened: it connects by itself
+            opened(ros.factory._proto)
         ros.factory.on("close", lambda protocol: self._close(protocol) if self._ros is ros else None)
         ros.factory.manager.run()
         if not ready.wait(timeout):
@@ -123,6 +125,11 @@ class RosbridgeTransport(Transport):
             self._lose_goals()
         return handle
 
+    def cancel_all(self, action: str) -> None:
+        # A request without a goal's id and time means all of them (action_msgs/srv/CancelGoal).
+        service = {"service": f"{action}/_action/cancel_goal", "type": "action_msgs/srv/CancelGoal"}
+        self._send({"op": "call_service", "id": f"cancel:{action}", **service, "args": {}})
+
     def _send(self, frame: dict[str, Any]) -> None:
         """Encode strictly and send on the present connection.
 
@@ -138,6 +145,8 @@ class RosbridgeTransport(Transport):
     def _open(self, protocol: Any) -> None:
         protocol.on_message = lambda payload: self._receive(payload)
         with self._lock:
+            if protocol is self._protocol:
+                return
             self._protocol = protocol
             self.session += 1
             self._advertised.clear()
@@ -186,9 +195,9 @@ class RosbridgeTransport(Transport):
             return
         values = frame.get("values", {})
         status = frame.get("status", values.get("status") if isinstance(values, dict) else None)
-        if status in _ENDS:
-            known[0].move_to(_ENDS[status], values if isinstance(values, dict) else {})
-        else:  # how a server says that a goal was not taken, or that it knows no such action
+        if status in _ENDS and isinstance(values, dict):
+            known[0].move_to(_ENDS[status], values)
+        else:  # words in the place of a result: how a server says that a goal was not taken, whatever the status is
             known[0].move_to(GoalState.REJECTED, reason=str(values or "the action's server rejected it"))
 
     def _complaint(self, frame: Mapping[str, Any]) -> None:

@@ -89,6 +89,7 @@ class Guard:
         self._active: GoalHandle | None = None
         self._busy = threading.Lock()
         sensors.on_stop.append(self._on_stop)
+        transport.on_connection.append(self._on_connection)
 
     def check(self, goal: MotionGoal, tool: np.ndarray) -> None:
         """Whether a goal may be planned for at all. tool: [4, 4] where the tool is.
@@ -350,6 +351,17 @@ class Guard:
         if handle is not None:
             try:
                 handle.cancel()
+            except NotConnected:
+                pass
+
+    def _on_connection(self, connected: bool) -> None:
+        """The bus is back. If a motion was under way when it went, the arm may still be carrying it out."""
+        if connected and self.latched is not None and self._config.arm.execution != "pose":
+            arm = self._config.arm
+            try:
+                self._transport.cancel_all(
+                    arm.trajectory_action if arm.execution == "trajectory" else arm.moveit_action
+                )
             except NotConnected:
                 pass
 

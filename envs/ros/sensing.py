@@ -105,14 +105,19 @@ class Sensors:
         self._transport.on_connection.append(lambda connected: self.forget())
 
     def forget(self) -> None:
-        """Everything moving that was heard: after a reconnection, what is shown must be newer than it."""
+        """Everything that was heard: after a reconnection, what is shown must be newer than it."""
+        with self._lock:
+            self.forget_scene()
+            self._stop = None
+
+    def forget_scene(self) -> None:
+        """Pictures and joints: of another scene, from which the arm has not come here by moving."""
         with self._lock:
             for stream in self._cameras.values():
                 stream.color.clear()
                 stream.depth.clear()
             self.arm.clear()
             self.gripper.clear()
-            self._stop = None
 
     def forgive(self) -> None:
         """A person has looked at a jump of the joints."""

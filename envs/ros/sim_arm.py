@@ -43,7 +43,10 @@ from manifield.errors import InputError
 logger = logging.getLogger(__name__)
 STOP_BUTTON = "/sim_arm/stop_button"  # Bool: press or release the emergency stop
 FAULT_TOPIC = "/sim_arm/fault"  # JSON of `Faults`
+TAKEN_TOPIC = "/sim_arm/taken"  # every goal that was accepted
+HALTED_TOPIC = "/sim_arm/halted"  # JSON: when (ns) and why a motion ended before its goal
 JOINT_RATE = 100.0
+MOST_AT_ONCE = 0.1  # seconds that are caught up with after a pause of the machine's
 SUCCESS_RATE = 10.0
 STOP_RATE = 5.0
 PATH_TOLERANCE = 0.25  # radians behind the path at which the controller gives up
@@ -76,11 +79,11 @@ class Faults:
 class _Motion:
     """A trajectory under way."""
 
-    def __init__(self, goal: FollowJointTrajectory, start: np.ndarray) -> None:
+    def __init__(self, goal: FollowJointTrajectory, start: np.ndarray, begin: float) -> None:
         trajectory = goal.trajectory
         self.times = np.concatenate([[0.0], trajectory.times])
         self.positions = np.concatenate([start[None], trajectory.positions])
-        self.begin = time.monotonic()
+        self.begin = begin  # in the simulator's time
         self.patience = goal.goal_time
         self.ended = threading.Event()
         self.error = 0
@@ -135,7 +138,6 @@ class SimArm:
         self.stop_pressed = False
         self.is_ready = threading.Event()
         self._ending = threading.Event()
-        self.still_since: float | None = None  # monotonic, since when nothing has been moving the arm; None: moving
 
     def start(self) -> None:
         """Announce topics, listen, serve. The transport must have been started."""
@@ -147,6 +149,8 @@ class SimArm:
             bus.advertise(config.topics.info.format(camera=camera), CameraInfo)
         bus.advertise(config.topics.joints[0], JointState)
         bus.advertise("/tf", Transforms)
+        bus.advertise(HALTED_TOPIC, Text)
+        bus.advertise(TAKEN_TOPIC, Text)
         if config.topics.stop:
             bus.publish(config.topics.stop, Bool(False), latched=True)
         bus.subscribe(EPISODE_TOPIC, Text, self._take_episode)
@@ -163,13 +167,14 @@ class SimArm:
     def spin(self, stopping: Callable[[], bool] = lambda: False) -> None:
         """Live in real time until `stopping` or `end`."""
         period = 1.0 / JOINT_RATE
-        upcoming = time.monotonic()
+        upcoming = last = time.monotonic()
         next_pictures = next_success = next_stop = upcoming
         try:
             while not (stopping() or self._ending.is_set()):
                 self._set_up()
-                self._advance(period)
                 now = time.monotonic()
+                self._advance(min(now - last, MOST_AT_ONCE))
+                last = now
                 try:
                     self._tell_state()
                     if now >= next_pictures:
@@ -212,9 +217,10 @@ class SimArm:
             self._pose_target = None
             if self._is_up():
                 self._hold = self._environment.simulation.joints.copy()
-            self.still_since = time.monotonic()
         if motion is not None:
+            halted = {"stamp": time.time_ns(), "words": words}
             motion.end(error, words)
+            self._transport.publish(HALTED_TOPIC, Text(json.dumps(halted)))
 
     def _is_up(self) -> bool:
         return bool(self._begun) and not self._begun.get("error")
@@ -255,7 +261,7 @@ class SimArm:
                 command = panda.FINGER_OPEN if self._grip else panda.FINGER_SQUEEZE
                 simulation.data.ctrl[simulation.finger_servo] = command
                 self._grip = None
-        for _ in range(round(seconds / (2 * TIME_STEP))):
+        for _ in range(max(1, round(seconds / (2 * TIME_STEP)))):
             with self._lock:
                 position, velocity = self._target(2 * TIME_STEP)
             simulation.data.ctrl[simulation.arm_servos] = position + panda.SERVO_LAG * velocity
@@ -264,7 +270,7 @@ class SimArm:
 
     def _target(self, seconds: float) -> tuple[np.ndarray, np.ndarray]:
         if self._motion is not None:
-            return self._motion.target(time.monotonic() - self._motion.begin)
+            return self._motion.target(float(self._environment.simulation.data.time) - self._motion.begin)
         if self._pose_target is not None:
             step = np.clip(self._pose_target - self._hold, -CARTESIAN_SPEED * seconds, CARTESIAN_SPEED * seconds)
             self._hold = self._hold + step
@@ -277,7 +283,7 @@ class SimArm:
             motion, simulation = self._motion, self._environment.simulation
             if motion is None:
                 return
-            passed = time.monotonic() - motion.begin
+            passed = float(simulation.data.time) - motion.begin
             joints = simulation.joints
             behind = float(np.abs(joints - motion.target(passed)[0]).max())
             over = passed - float(motion.times[-1])
@@ -289,12 +295,10 @@ class SimArm:
                 error = float(np.abs(joints - motion.positions[-1]).max())
                 if error < GOAL_TOLERANCE and np.abs(simulation.joint_speeds).max() < AT_REST:
                     self._motion, self._hold = None, motion.positions[-1].copy()
-                    self.still_since = time.monotonic()
                     motion.end()
                 elif over > motion.patience:
                     # Pressing against something is what many key-frames want: keep pressing, and say how far it came.
                     self._motion, self._hold = None, motion.positions[-1].copy()
-                    self.still_since = time.monotonic()
                     motion.end(0 if error < PATH_TOLERANCE else -5, f"{error:.3f} rad from the goal")
 
     def _refuses(self) -> bool:
@@ -311,11 +315,13 @@ class SimArm:
         goal = served.goal
         assert isinstance(goal, FollowJointTrajectory)
         self._halt(-102, "preempted by another goal")
-        motion = _Motion(goal, self._environment.simulation.joints.copy())
+        self._transport.publish(TAKEN_TOPIC, Text(goal.ROS_TYPE))
+        simulation = self._environment.simulation
+        motion = _Motion(goal, simulation.joints.copy(), float(simulation.data.time))
         if self.faults.deaf:
             motion.times = motion.times + 1e6  # accepted, never begun
         with self._lock:
-            self._motion, self.still_since = motion, None
+            self._motion = motion
         last_feedback = 0.0
         while not motion.ended.wait(0.004):
             if served.cancel_asked.is_set() and not self.faults.deaf:
@@ -366,7 +372,9 @@ class SimArm:
             return
         if isinstance(wanted, dict):
             with self._lock:
-                self._wanted = wanted
+                known = [episode.get("request") for episode in (self._begun, self._wanted or {})]
+                if wanted.get("request") not in known:
+                    self._wanted = wanted
 
     def _take_fault(self, message: Text) -> None:
         self.faults = Faults(**json.loads(message.text))
@@ -386,7 +394,7 @@ class SimArm:
         found = InverseKinematics(self._environment.simulation).solve(T_world_tool[:3, 3], T_world_tool[:3, :3], seed)
         with self._lock:
             if found is not None and self._motion is None:
-                self._pose_target, self.still_since = found, None
+                self._pose_target = found
 
     def _base_pose(self) -> np.ndarray:
         """[4, 4] of the robot's base in the simulator's world."""

@@ -147,6 +147,15 @@ class Transport(ABC):
             NotConnected: there is no connection; the goal is gone.
         """
 
+    @abstractmethod
+    def cancel_all(self, action: str) -> None:
+        """Ask an action's server to cancel whatever it is doing, also for others, e.g. what was asked for in an earlier
+        session. Nobody waits for the answer.
+
+        Raises:
+            NotConnected: there is no connection.
+        """
+
     def __enter__(self) -> Transport:
         self.start()
         return self

@@ -16,6 +16,7 @@ from itertools import count
 from typing import Any
 
 import rclpy
+from action_msgs.srv import CancelGoal
 from conversion import fill, interface, to_dict
 from rclpy.action import ActionClient, ActionServer, CancelResponse, GoalResponse
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -129,6 +130,15 @@ class Relay:
         self._canceled.add(id)
         if id in self._handles:
             self._handles[id].cancel_goal_async()
+
+    def do_cancel_all(self, action: str) -> None:
+        client = self._node.create_client(CancelGoal, f"{action}/_action/cancel_goal")
+
+        def ask() -> None:
+            if client.wait_for_service(SERVER_WAIT):
+                client.call_async(CancelGoal.Request())  # without a goal's id and time: all of them
+
+        threading.Thread(target=ask, daemon=True).start()
 
     def do_serve(self, action: str, type: str) -> None:
         taken: list[int] = []  # the number of the goal that is being accepted: one at a time on the executor's thread

@@ -96,6 +96,9 @@ class MemoryTransport(ServingTransport):
         threading.Thread(target=run, args=(served[0],), daemon=True).start()
         return handle
 
+    def cancel_all(self, action: str) -> None:
+        pass
+
     def serve(
         self, action: str, kind: type[Goal], accepts: Callable[[Goal], bool], run: Callable[[ServedGoal], Any]
     ) -> None:

@@ -117,25 +117,13 @@ def outside(low: float, high: float) -> st.SearchStrategy[float]:
     return st.floats(high + 1e-3, high + 10) | st.floats(low - 10, low - 1e-3) | st.sampled_from([1e9, -1e9, 1e300])
 
 
+KINDS = ("not finite", "workspace", "collision", "step", "quaternion", "frame", "old", "future", "session", "malformed")
+
+
 @st.composite
 def hostile_goals(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     """(kind of refusal, what is wrong with an otherwise sound goal)."""
-    kind = draw(
-        st.sampled_from(
-            [
-                "not finite",
-                "workspace",
-                "collision",
-                "step",
-                "quaternion",
-                "frame",
-                "old",
-                "future",
-                "session",
-                "malformed",
-            ]
-        )
-    )
+    kind = draw(st.sampled_from(KINDS))
     if kind == "not finite":
         position, quaternion = np.array([0.3, 0.0, 1.2]), DOWN.copy()
         target = draw(st.sampled_from([position, quaternion]))
@@ -148,7 +136,7 @@ def hostile_goals(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
         return kind, {"position": position}
     if kind == "collision":  # through the table, which is the box below z = 0.752, or so near that the hand is in it
         z = draw(st.floats(0.752, 0.7615))
-        return kind, {"position": np.array([draw(st.floats(0.0, 0.6)), draw(st.floats(-0.4, 0.4)), z])}
+        return kind, {"position": np.array([draw(st.floats(0.15, 0.45)), draw(st.floats(-0.15, 0.15)), z])}
     if kind == "step":
         side = draw(st.sampled_from([-1, 1]))
         return kind, {"position": np.array([draw(st.floats(-0.3, -0.25)), 0.49 * side, draw(st.floats(0.8, 0.85))])}
@@ -172,42 +160,51 @@ def hostile_goals(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     return kind, {"position": np.full(shape, 0.3)}
 
 
-def test_ten_thousand_hostile_goals() -> None:
+@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.ros)])
+def test_hostile_goals(count: int) -> None:
     """None reaches the bus, and each has its reason, in the log and on the topic."""
-    robot = Robot(step=0.7)
+    robot = Robot(step=0.75)
     tool = robot.scene.tool_pose(robot.joints)
     refused: Counter[str] = Counter()
-    logging.getLogger("envs.ros.safety").setLevel(logging.CRITICAL)
 
-    @settings(max_examples=10_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(hostile_goals())
     def send(case: tuple[str, dict[str, Any]]) -> None:
         kind, changes = case
         age = changes.pop("age", 0.0)
         goal = robot.goal(stamp=robot.wall() - int(age * 1e9), **changes)
-        before = len(robot.bus.said)
+        before, logged = len(robot.bus.said), len(log)
         with pytest.raises(Refusal) as caught:
             robot.guard.check(goal, tool)
         assert caught.value.kind == kind
         assert robot.reasons_since(before) == [str(caught.value)]
+        assert log[logged:] == [f"refused: {caught.value}"]
         refused[kind] += 1
 
+    log: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: log.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("envs.ros.safety")
+    logger.addHandler(handler)
+    logger.propagate = False
     try:
         send()
     finally:
-        logging.getLogger("envs.ros.safety").setLevel(logging.NOTSET)
-    assert sum(refused.values()) >= 10_000 and len(refused) == 10
+        logger.removeHandler(handler)
+        logger.propagate = True
+    print(f"{sum(refused.values())} goals refused: {dict(refused)}")
+    assert sum(refused.values()) >= count and set(refused) == set(KINDS)
     assert robot.bus.commands == []
     assert sum(robot.guard.refusals.values()) == sum(refused.values())
 
 
-@settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(number | bad, min_size=7, max_size=7), st.booleans(), st.integers(-40, 2))
 def test_what_is_let_through_is_within_limits(values: list[float], may_touch: bool, age: int) -> None:
     """Any goal whatever: either refused, or inside everything that the config says, by an independent reckoning."""
     robot = SHARED
     position, quaternion = np.array(values[:3]), np.array(values[3:])
-    if values[6] > 0 and np.isfinite(quaternion).all():
+    if values[6] > 0 and np.isfinite(quaternion).all() and np.linalg.norm(quaternion) > 0:
         quaternion = quaternion / np.linalg.norm(quaternion)
     goal = robot.goal(position=position, quaternion=quaternion, may_touch=may_touch, stamp=robot.wall() + age * 10**9)
     try:
@@ -234,7 +231,7 @@ SHARED = Robot()
         ("malformed", lambda t: replace(t, times=t.times[:0], positions=t.positions[:0], velocities=t.velocities[:0])),
         ("malformed", lambda t: replace(t, velocities=t.velocities[:5])),
         ("not finite", lambda t: replace(t, positions=np.where(t.times[:, None] > 1.9, np.nan, t.positions))),
-        ("not finite", lambda t: replace(t, velocities=t.velocities * np.inf)),
+        ("not finite", lambda t: replace(t, velocities=np.full_like(t.velocities, np.inf))),
         ("not finite", lambda t: replace(t, times=np.append(t.times[:-1], np.inf))),
         ("stamp", lambda t: replace(t, stamp=EPOCH)),
         ("times", lambda t: replace(t, times=t.times[::-1])),
@@ -257,7 +254,7 @@ def test_hostile_trajectories(robot: Robot, kind: str, change: Any) -> None:
 
 
 def test_through_the_table_and_through_what_is_seen(robot: Robot) -> None:
-    under = START + [0.0, 0.9, 0.0, 0.2, 0.0, 0.3, 0.0]
+    under = START + [0.0, 1.2, 0.0, 0.0, 0.0, 0.3, 0.0]
     assert robot.scene.collision(np.stack([START, under]), True, NO_CLOUD) is not None
     goal, command = robot.motion(under, 4.0)
     with pytest.raises(Refusal, match="collision|workspace"):

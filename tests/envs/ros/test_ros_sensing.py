@@ -50,8 +50,8 @@ def test_nothing_heard_yet() -> None:
     ("changes", "seconds", "kind"),
     [
         ({"joints": False}, 0.12, "stale"),
-        ({"color": False}, 0.17, "stale"),
-        ({"depth": False}, 0.17, "stale"),
+        ({"color": False}, 0.14, "stale"),
+        ({"depth": False}, 0.14, "stale"),
         ({"skew": 0.2}, 0.05, "skew"),
         ({"skew": -0.4}, 0.05, "old"),
         ({"depth_lag": 0.1}, 0.3, "mismatch"),
