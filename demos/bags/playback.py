@@ -82,6 +82,9 @@ class Playback(Transport):
     def send_goal(self, action: str, goal: Goal, on_feedback: Feedback | None = None) -> GoalHandle:
         raise NotConnected("a bag cannot move an arm")
 
+    def cancel_all(self, action: str) -> None:
+        return
+
     def _deliver(self, recorded: Recorded) -> None:
         for kind, callback in self._listeners.get(recorded.topic, ()):
             if recorded.kind is not kind:

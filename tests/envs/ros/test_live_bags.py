@@ -21,6 +21,8 @@ from tests.envs.ros.conftest import Bridge, Make, Rig, described
 
 pytestmark = pytest.mark.ros
 TAKE = compose("convert", ["bags=none"]).take
+# Robot, recorder and a policy share one machine here, and how fast that is is not what is tested.
+PATIENT = {"picture_age": 1.0, "joint_age": 1.0, "stamp_age": 2.0}
 
 
 def same_moment(found: Observation, live: Observation) -> None:
@@ -39,9 +41,9 @@ def same_moment(found: Observation, live: Observation) -> None:
 def test_a_take_of_the_rehearsal_arm_becomes_a_demonstration(
     rig: Rig, deploy: Make, bridge: Bridge, transport: str, tmp_path: Path
 ) -> None:
-    environment = deploy("rclpy", arm={"speed": 1.0})
+    environment = deploy("rclpy", arm={"speed": 1.0}, sensing=PATIENT)
     way = {"name": transport} | ({"port": bridge.port} if transport == "rosbridge" else {})
-    robot = RosConfig.of(described(transport=way))
+    robot = RosConfig.of(described(transport=way, sensing=PATIENT))
     bus = make_transport(robot.transport, "recorder")
     recorder = Recorder(bus, robot)
     path, decided, goals = tmp_path / "bags" / "take_0", [], []
