@@ -164,7 +164,7 @@ def _write_page(
     figures = "\n".join(
         f'<figure><figcaption>key-frame {m.number + 1} <span class="note">at {m.time:.1f} s, '
         f"{100 * m.distance:.2f} cm and {np.degrees(m.turn):.1f}° apart</span></figcaption>"
-        f'<img alt="" src="{data_uri(png_bytes(m.strip, 256))}"></figure>'
+        f'<img alt="" style="max-width:100%;height:auto" src="{data_uri(png_bytes(m.strip, 256))}"></figure>'
         for m in moments
     )
     parts = [("What it would do", table(["", *COLUMNS], rows)), ("Pictures", colours + figures)]
