@@ -54,7 +54,7 @@ def run(config: DictConfig) -> int:
         print(f"the scene and every goal: {page.url}", flush=True)
 
     def confirm(proposal: Proposal) -> bool:
-        if page:
+        if page and isinstance(environment, RosEnvironment):
             page.show_proposal(proposal, environment.tool_path(proposal.path))
         return _yes(f"  go {proposal.words}? [y/N] ")
 

@@ -80,7 +80,8 @@ class RosEnvironment(Environment):
         self._begun: dict[str, Any] | None = None
         self._success = 0, False  # when (ns) it was said, and whether it is solved
         self._connected_once = False
-        self._seen: Seen | None = None
+        self._seen: Seen | None = None  # what the next action is decided upon
+        self._last: Observation | None = None
 
     def connect(self, timeout: float = 20.0) -> None:
         """Connect and listen; done by whatever needs it first. Over rosbridge a lost connection comes back by itself, a
@@ -97,7 +98,7 @@ class RosEnvironment(Environment):
             self.transport.start(timeout)
             for action, kind in self._actions():
                 self.transport.prepare_action(action, kind)
-            self.transport.advertise(self.config.topics.refusals, Text)
+            self.transport.advertise(self.config.topics.refusals, Text, latched=True)
             self._connected_once = True
         elif not self.transport.connected and self.config.transport.name == "rclpy":
             self.transport.start(timeout)
@@ -133,8 +134,10 @@ class RosEnvironment(Environment):
         if begun.get("error"):
             raise InputError(f"the rehearsal arm: {begun['error']}")
         self.sensors.forget_scene()
+        self.sensors.forgive()
+        first = self._look(int(begun["stamp"])).observation
         self.guard.reset("the rehearsal")
-        return Start(self._look(int(begun["stamp"])).observation, list(begun["descriptions"]), variation)
+        return Start(first, list(begun["descriptions"]), variation)
 
     def observe(self) -> Observation:
         """Raises `SensorFault` if the sensors are not sound within the config's patience."""
@@ -143,8 +146,10 @@ class RosEnvironment(Environment):
     def step(self, action: Action, record: Recorder | None = None) -> Outcome:
         self.connect()
         failure: str | None = None
-        seen, after = self._seen or self._look(), 0
+        after = 0
         try:
+            self.guard.check_latch()
+            seen = self._seen or self._look()
             self._act(action, seen, self._recorder(record))
             after = time.time_ns() + int(SETTLE * 1e9)
         except Refusal as refusal:
@@ -155,9 +160,11 @@ class RosEnvironment(Environment):
             failure = f"stopped: {error}"
         try:
             observation = self._look(after).observation
-        except SensorFault as error:  # nothing newer can be had, and the one who asks must know that
+        except (NotConnected, SensorFault) as error:  # nothing newer can be had, and the one who asks must know that
+            if self._last is None:
+                raise
             failure = failure or f"stopped: {error}"
-            observation, self._seen = seen.observation, None
+            observation, self._seen = self._last, None
         if record and failure is None:
             record(observation)
         return Outcome(observation, self._solved(after), failure)
@@ -175,7 +182,7 @@ class RosEnvironment(Environment):
         seen = self.sensors.observe(after)
         if self.config.frames.tool is None and self._scene is not None:
             seen.observation.gripper_pose = pose_vector(self._scene.tool_pose(seen.observation.joint_positions))
-        self._seen = seen
+        self._seen, self._last = seen, seen.observation
         return seen
 
     def _act(self, action: Action, seen: Seen, tick: Callable[[], None] | None) -> None:

@@ -112,7 +112,7 @@ class LimitsConfig:
 class SensingConfig:
     """When sensors count as sound."""
 
-    picture_age: float = 0.12
+    picture_age: float = 0.14
     joint_age: float = 0.1
     stamp_age: float = 0.25
     skew: float = 0.05

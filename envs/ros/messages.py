@@ -198,7 +198,7 @@ class JointState(Message):
         for key, value in zip(("position", "velocity", "effort"), values, strict=True):
             if len(value) not in ((len(names),) if key == "position" else (0, len(names))):
                 raise MalformedMessage(f"{len(value)} values of {key} for {len(names)} joints")
-        return cls(stamp, names, *values, frame_id=frame)
+        return cls(stamp, names, values[0], values[1], values[2], frame)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from envs.ros.transport import GoalHandle, GoalState, NotConnected, Transport
 logger = logging.getLogger(__name__)
 TICK = 0.005  # seconds between two looks at sensors and goal while the arm moves
 CANCEL_WAIT = 0.3  # seconds for a cancellation to be confirmed
+CANCELLATIONS, CANCELLATION_PAUSE = 10, 0.5  # how often, and seconds between, after a reconnection
 POSE_RATE = 50.0  # poses a second to a Cartesian controller
 AT_REST = 0.02  # rad/s
 
@@ -91,15 +92,22 @@ class Guard:
         sensors.on_stop.append(self._on_stop)
         transport.on_connection.append(self._on_connection)
 
+    def check_latch(self) -> None:
+        """Raises `Refusal` after a stop that nobody has reset."""
+        self._try(self._check_latch)
+
     def check(self, goal: MotionGoal, tool: np.ndarray) -> None:
         """Whether a goal may be planned for at all. tool: [4, 4] where the tool is.
 
         Raises:
             Refusal: it may not.
         """
-        self._try(
-            lambda: (self._check_state(), check_goal(goal, tool, self._wall(), self._transport.session, self._limits))
-        )
+
+        def check() -> None:
+            self._check_state()
+            check_goal(goal, tool, self._wall(), self._transport.session, self._limits)
+
+        self._try(check)
 
     def follow(
         self,
@@ -191,7 +199,12 @@ class Guard:
 
     def grip(self, action: str, command: Goal, tick: Callable[[], None] | None = None) -> None:
         """Open or close the gripper. Raises as `follow`."""
-        self._try(lambda: (self._check_state(), check_gripper(command, self._config.gripper, self._limits)))
+
+        def check() -> None:
+            self._check_state()
+            check_gripper(command, self._config.gripper, self._limits)
+
+        self._try(check)
         if not self._limits.dry_run:
             self._carry_out(action, command, self._config.gripper.seconds, tick)
 
@@ -219,7 +232,7 @@ class Guard:
         logger.warning("refused: %s", refusal)
         self._say("refused", str(refusal))
 
-    def _try(self, check: Callable[[], object]) -> None:
+    def _try(self, check: Callable[[], None]) -> None:
         try:
             check()
         except Refusal as refusal:
@@ -240,9 +253,12 @@ class Guard:
         if self._limits.dry_run:
             logger.info("dry run: would go %s", words)
 
-    def _check_state(self) -> None:
+    def _check_latch(self) -> None:
         if self.latched is not None:
             raise Refusal("latched", f"stopped before ({self.latched}): a person must look and reset")
+
+    def _check_state(self) -> None:
+        self._check_latch()
         faults = self._sensors.faults()
         if faults:
             raise Refusal(faults[0].kind, "; ".join(fault.words for fault in faults))
@@ -324,6 +340,7 @@ class Guard:
     def _cancel_and_stop(
         self, handle: GoalHandle, kind: str, words: str, cause: BaseException | None = None
     ) -> NoReturn:
+        self._latch(Stopped(kind, words))
         try:
             handle.cancel()
             confirmed = handle.wait(CANCEL_WAIT)
@@ -334,11 +351,14 @@ class Guard:
     def _stop(self, kind: str, words: str, cause: BaseException | None = None) -> NoReturn:
         """Latch, say why, raise `Stopped`, or what made it stop."""
         stopped = Stopped(kind, words)
-        if self.latched is None:
-            self.latched = str(stopped)
+        self._latch(stopped)
         logger.error("stopped: %s", stopped)
         self._say("stopped", str(stopped))
         raise cause or stopped
+
+    def _latch(self, stopped: Stopped) -> None:
+        if self.latched is None:
+            self.latched = str(stopped)
 
     def _on_stop(self, pressed: bool) -> None:
         """The emergency stop's topic; on the transport's thread, to lose no time."""
@@ -357,19 +377,26 @@ class Guard:
     def _on_connection(self, connected: bool) -> None:
         """The bus is back. If a motion was under way when it went, the arm may still be carrying it out."""
         if connected and self.latched is not None and self._config.arm.execution != "pose":
-            arm = self._config.arm
+            threading.Thread(target=self._cancel_what_was, args=(self._transport.session,), daemon=True).start()
+
+    def _cancel_what_was(self, session: int) -> None:
+        """Several times: the action's server may not have been discovered yet, and nobody says so."""
+        arm = self._config.arm
+        action = arm.trajectory_action if arm.execution == "trajectory" else arm.moveit_action
+        for _ in range(CANCELLATIONS):
+            if self.latched is None or self._transport.session != session:
+                return
             try:
-                self._transport.cancel_all(
-                    arm.trajectory_action if arm.execution == "trajectory" else arm.moveit_action
-                )
+                self._transport.cancel_all(action)
             except NotConnected:
-                pass
+                return
+            time.sleep(CANCELLATION_PAUSE)
 
     def _say(self, event: str, reason: str) -> None:
         """Publish on the topic for reasons; the log has it even where that fails."""
         text = json.dumps({"event": event, "reason": reason, "stamp": self._wall()})
         try:
-            self._transport.publish(self._config.topics.refusals, Text(text))
+            self._transport.publish(self._config.topics.refusals, Text(text), latched=True)
         except (NotConnected, ValueError):
             pass
 

@@ -314,8 +314,9 @@ class Sensors:
             if found:
                 return found
         pairs = camera.pairs(self._limits.mismatch)
-        if not pairs or now - pairs[0].received > self._limits.picture_age:
-            apart = (camera.color[-1][1].stamp - camera.depth[-1][1].stamp) / 1e9
+        apart = (camera.color[-1][1].stamp - camera.depth[-1][1].stamp) / 1e9
+        behind = (camera.color[-1][1].stamp - pairs[0].stamp) / 1e9 if pairs else np.inf
+        if behind > self._limits.spread:
             return [Fault("mismatch", f"{name}: colour and depth are {abs(apart):.3f} s apart")]
         if camera.info is None:
             return [Fault("calibration", f"{name}: no camera_info yet")]

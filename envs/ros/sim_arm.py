@@ -206,9 +206,9 @@ class SimArm:
         """The emergency stop's button: everything halts at once, and the topic says so."""
         with self._lock:
             self.stop_pressed = pressed
+            self._tell_stop()
             if pressed:
                 self._halt(-100, "emergency stop")
-        self._tell_stop()
 
     def _halt(self, error: int, words: str) -> None:
         """End what is going on, and hold the position."""
@@ -319,7 +319,7 @@ class SimArm:
         simulation = self._environment.simulation
         motion = _Motion(goal, simulation.joints.copy(), float(simulation.data.time))
         if self.faults.deaf:
-            motion.times = motion.times + 1e6  # accepted, never begun
+            motion.times[1:] += 1e6  # accepted, hardly begun
         with self._lock:
             self._motion = motion
         last_feedback = 0.0
@@ -478,7 +478,8 @@ class SimArm:
 
     def _tell_stop(self) -> None:
         if self._config.topics.stop:
-            self._transport.publish(self._config.topics.stop, Bool(self.stop_pressed), latched=True)
+            with self._lock:  # what was so before the button was pressed must not be said after it
+                self._transport.publish(self._config.topics.stop, Bool(self.stop_pressed), latched=True)
 
     def _picture_topic(self, template: str, camera: str) -> str:
         return template.format(camera=camera) + ("/compressed" if self._config.topics.compressed else "")

@@ -150,7 +150,7 @@ class Transport(ABC):
     @abstractmethod
     def cancel_all(self, action: str) -> None:
         """Ask an action's server to cancel whatever it is doing, also for others, e.g. what was asked for in an earlier
-        session. Nobody waits for the answer.
+        session. Nobody waits for the answer; a server that is not discovered yet is not asked.
 
         Raises:
             NotConnected: there is no connection.

@@ -28,6 +28,8 @@ SERVER_WAIT = 2.0  # seconds to wait for an action's server before a goal is giv
 ANSWER_WAIT = 1.0  # seconds that the parent has to say whether it takes a goal
 ENDS = {4: "succeeded", 5: "canceled", 6: "aborted"}  # action_msgs/GoalStatus
 PICTURES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+# What comes again in a moment, and whose drivers may send it as best effort only.
+STREAMS = (*PICTURES, "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/JointState", "tf2_msgs/msg/TFMessage")
 
 
 class Relay:
@@ -38,6 +40,7 @@ class Relay:
         self._publishers: dict[str, Any] = {}
         self._kept: list[Any] = []  # subscriptions and servers
         self._clients: dict[str, ActionClient] = {}
+        self._cancellers: dict[str, Any] = {}
         self._handles: dict[int, Any] = {}  # goals sent from here that were accepted
         self._canceled: set[int] = set()
         self._questions: dict[int, queue.Queue] = {}  # goals of others: whether to take them
@@ -66,7 +69,9 @@ class Relay:
         # Best effort takes what both kinds of publisher send. A latched topic is listened to in both ways, because its
         # publisher may not latch, and an emergency stop must be heard all the same.
         depth = 100 if type == "tf2_msgs/msg/TFMessage" else 5
-        profiles = [QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)]
+        best_effort = latched or type in STREAMS
+        reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
+        profiles = [QoSProfile(depth=depth, reliability=reliability)]
         if latched:
             profiles.append(QoSProfile(depth=depth, durability=DurabilityPolicy.TRANSIENT_LOCAL))
         for profile in profiles:
@@ -132,13 +137,11 @@ class Relay:
             self._handles[id].cancel_goal_async()
 
     def do_cancel_all(self, action: str) -> None:
-        client = self._node.create_client(CancelGoal, f"{action}/_action/cancel_goal")
-
-        def ask() -> None:
-            if client.wait_for_service(SERVER_WAIT):
-                client.call_async(CancelGoal.Request())  # without a goal's id and time: all of them
-
-        threading.Thread(target=ask, daemon=True).start()
+        if action not in self._cancellers:
+            service = f"{action}/_action/cancel_goal"
+            self._cancellers[action] = self._node.create_client(CancelGoal, service)
+        if self._cancellers[action].service_is_ready():  # if not, the parent asks again
+            self._cancellers[action].call_async(CancelGoal.Request())  # without a goal's id and time: all of them
 
     def do_serve(self, action: str, type: str) -> None:
         taken: list[int] = []  # the number of the goal that is being accepted: one at a time on the executor's thread

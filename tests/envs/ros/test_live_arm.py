@@ -74,10 +74,9 @@ def test_a_cartesian_controller(rig: Rig, deploy: Make, transport: str) -> None:
 
 
 def test_compressed_pictures_over_the_bridge(bridge: object, deploy: Make, ros_python: str) -> None:
-    """A second rehearsal arm, that sends JPEG and PNG."""
-    topics = {name: f"/packed{path}" for name, path in {
-        "color": "/{camera}/color/image_raw", "depth": "/{camera}/depth/image_raw", "info": "/{camera}/color/camera_info",
-    }.items()}  # fmt: skip
+    """A second rehearsal arm, which sends JPEG and PNG."""
+    topics = {name: f"/packed/{{camera}}/{name}/image_raw" for name in ("color", "depth")}
+    topics["info"] = "/packed/{camera}/color/camera_info"
     packed = Rig("env.topics.compressed=true", *(f"env.topics.{name}={path}" for name, path in topics.items()))
     try:
         environment = deploy("rosbridge", topics={"compressed": True, **topics})

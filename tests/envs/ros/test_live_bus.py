@@ -221,7 +221,7 @@ def test_not_a_number_is_refused_before_it_is_sent(bridge: Bridge) -> None:
 
 
 def test_commands_are_not_delayed_by_fast_timers(robot: RclpyTransport, client: Transport) -> None:
-    """Joint states at 100 Hz and pictures at 30 Hz in both directions: a command and its echo still take milliseconds."""
+    """Joint states at 100 Hz, pictures at 30 Hz in both directions: a command and its echo still take milliseconds."""
     kind = type(client).__name__.lower()
     ended = threading.Event()
     picture = np.zeros((128, 128, 3), np.uint8)

@@ -12,20 +12,21 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pytest
 
-from envs.interface import Outcome
+from envs.interface import Action, Outcome
 from envs.ros.arm import RosEnvironment
 from envs.ros.checks import Refusal
 from envs.ros.goals import FollowJointTrajectory
-from envs.ros.messages import Text
+from envs.ros.messages import Bool, Text
 from envs.ros.rclpy_bus import RclpyTransport
 from envs.ros.safety import deadline
 from envs.ros.transport import NotConnected, ServedGoal
-from tests.envs.ros.conftest import DOMAIN, Bridge, Make, Rig, far_action, wait_for
+from tests.envs.ros.conftest import DOMAIN, DOWN, Bridge, Make, Rig, far_action, wait_for
 
 pytestmark = pytest.mark.ros
 BOTH = ("rclpy", "rosbridge")
@@ -69,7 +70,7 @@ def time_to_stop(rig: Rig, since: int, limit: float) -> float:
 def assert_latched(environment: RosEnvironment) -> None:
     """Nothing moves until a person resets."""
     assert environment.guard.latched is not None
-    again = environment.step(far_action(environment))
+    again = environment.step(Action(np.array([0.3, 0.1, 1.1]), DOWN, True, False))
     assert again.failure is not None and "a person must look and reset" in again.failure
 
 
@@ -77,7 +78,9 @@ def assert_latched(environment: RosEnvironment) -> None:
 def said(rig: Rig) -> Iterator[Callable[[], list[str]]]:
     """What comes on the topic for reasons, as heard by somebody else."""
     found: list[str] = []
-    rig.tester.subscribe("/manifield/refusals", Text, lambda message: found.append(json.loads(message.text)["reason"]))
+    rig.tester.subscribe(
+        "/manifield/refusals", Text, lambda message: found.append(json.loads(message.text)["reason"]), True
+    )
     yield lambda: found
 
 
@@ -90,7 +93,7 @@ def said(rig: Rig) -> Iterator[Callable[[], list[str]]]:
         ({"nan": True}, "invalid: joints: the position of panda_joint1 is no number"),
         ({"skew": 0.3}, "skew: .* in the future"),
         ({"skew": -0.5}, "old: .* though it has just come"),
-        ({"depth_lag": 0.1}, "mismatch: .* colour and depth are 0.1"),
+        ({"depth_lag": 0.15}, "mismatch: .* colour and depth are 0."),
         ({"jump": 0.6}, "jump: a joint jumped by 0.6"),
     ],
     ids=["joints frozen", "cameras frozen", "NaN", "clock ahead", "old stamps", "depth lags", "jump"],
@@ -107,7 +110,7 @@ def test_unsound_sensors(
     assert re.search(words, failure), failure
     wait_for(lambda: any(re.search(words, reason) for reason in said()), 3, "the reason is on the topic")
     rig.breaks()
-    environment.guard._sensors.forgive()
+    time.sleep(0.5)
     assert_latched(environment)
     environment.reset_stop("the test")
     assert environment.step(far_action(environment)).failure is None
@@ -119,6 +122,7 @@ def test_the_emergency_stop(rig: Rig, deploy: Make, transport: str) -> None:
     moving = Moving(environment)
     time_to_stop(rig, rig.press_stop(True), AT_ONCE)
     assert "emergency stop" in moving.ends()
+    wait_for(environment.sensors.faults, 1, "the topic says so too")
     with pytest.raises(Refusal, match="cannot be reset"):
         environment.reset_stop("somebody hasty")
     rig.press_stop(False)
@@ -130,13 +134,11 @@ def test_the_emergency_stop(rig: Rig, deploy: Make, transport: str) -> None:
 @pytest.mark.parametrize("transport", BOTH)
 def test_our_reaction_to_the_emergency_stop_alone(rig: Rig, deploy: Make, transport: str, ros_python: str) -> None:
     """The topic is pressed while the arm itself goes on: our cancellation stops it."""
-    from envs.ros.messages import Bool
-
     environment = deploy(transport)
-    moving = Moving(environment)
     with RclpyTransport(domain=DOMAIN, name="button") as button:
         button.advertise("/e_stop", Bool, latched=True)
-        time.sleep(0.7)
+        time.sleep(2.0)
+        moving = Moving(environment)
         since = time.time_ns()
         button.publish("/e_stop", Bool(True), latched=True)
         time_to_stop(rig, since, AT_ONCE)
@@ -157,8 +159,6 @@ def test_who_joins_late_knows_of_the_stop(rig: Rig, deploy: Make, transport: str
 
 def deploy_without_reset(deploy: Make, like: RosEnvironment) -> RosEnvironment:
     """Another environment over the same transport, connected only."""
-    from dataclasses import asdict
-
     late = RosEnvironment(task="push_buttons", **asdict(like.config))
     late.connect()
     wait_for(lambda: late.guard.latched, 5, "the latched stop arrives")
@@ -167,8 +167,8 @@ def deploy_without_reset(deploy: Make, like: RosEnvironment) -> RosEnvironment:
 
 @pytest.mark.parametrize("transport", BOTH)
 def test_a_frozen_driver(rig: Rig, deploy: Make, transport: str) -> None:
-    """The robot's whole driver is stopped (SIGSTOP): nothing arrives any more, and nothing can be cancelled. The policy's
-    side must say so and send no other goal; when the driver wakes up, the cancellation is there."""
+    """The robot's whole driver is stopped (SIGSTOP): nothing arrives any more, and nothing can be cancelled. The
+    policy's side must say so and send no other goal; when the driver wakes up, the cancellation is there."""
     environment = deploy(transport)
     moving = Moving(environment)
     since = time.time_ns()
@@ -178,7 +178,7 @@ def test_a_frozen_driver(rig: Rig, deploy: Make, transport: str) -> None:
         noticed = (time.time_ns() - since) / 1e9
         print(f"noticed after {1e3 * noticed:.0f} ms")
         # Noticed within the limit; until it wakes up nobody can tell what a frozen driver does.
-        assert noticed < AT_ONCE + 0.35
+        assert noticed < AT_ONCE
         failure = moving.ends()
     finally:
         os.killpg(rig.process.pid, signal.SIGCONT)
@@ -238,9 +238,9 @@ def test_an_arm_that_says_no(rig: Rig, deploy: Make, transport: str, fault: dict
 
 
 def test_a_killed_bridge(rig: Rig, deploy: Make, bridge: Bridge) -> None:
-    """Noticed at once. After the reconnection the arm is told to stop, nothing is replayed, and what was decided upon an
-    observation of before is not sent."""
-    environment = deploy("rosbridge")
+    """Noticed at once. After the reconnection the arm is told to stop, nothing is replayed, and what was decided upon
+    an observation of before is not sent."""
+    environment = deploy("rosbridge", arm={"speed": 0.1})
     moving = Moving(environment)
     old = environment._seen
     assert old is not None
@@ -272,17 +272,15 @@ def test_a_killed_bridge(rig: Rig, deploy: Make, bridge: Bridge) -> None:
 
 def test_a_killed_node(rig: Rig, deploy: Make) -> None:
     """Our own ROS node dies in the middle: the same, over rclpy."""
-    environment = deploy("rclpy")
+    environment = deploy("rclpy", arm={"speed": 0.1})
     moving = Moving(environment)
     node = environment.transport
     assert isinstance(node, RclpyTransport) and node.process_id is not None
     os.kill(node.process_id, 9)
     assert "connection" in moving.ends()
-    assert not node.connected
-    environment.connect()
+    assert environment.transport.session == 2  # it looked for the outcome, in a new session
+    wait_for(lambda: rig.halts, 5, "the motion that was under way is cancelled")
     wait_for(lambda: not environment.sensors.faults(), 15, "the sensors are back")
-    assert environment.transport.session == 2
-    time.sleep(0.5)
     assert_latched(environment)
     environment.reset_stop("the test")
     assert environment.step(far_action(environment)).failure is None
