@@ -10,6 +10,7 @@ import numpy as np
 from agents.config import AgentConfig
 from demos.augment import augment, thin
 from demos.dataset import KeyframeDataset, Sample
+from demos.recolour import recolour
 
 
 class Sampler:
@@ -41,6 +42,8 @@ class Sampler:
         for place in range(self.batch) if places is None else places:
             rng = np.random.default_rng([self.seed, step, place])
             sample = thin(self.dataset[chosen[place]], rng, augmentation["points"])
+            if augmentation["recolour"] and rng.random() < augmentation["recolour"]:
+                sample = recolour(sample, rng)
             yaw, shift = np.radians(augmentation["yaw"]), np.array(augmentation["shift"])
             samples.append(augment(sample, rng, np.array(agent.low), np.array(agent.high), yaw, shift))
         return samples

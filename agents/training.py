@@ -59,6 +59,10 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     find_device(config.device, config.processes)
     choose(config.optimiser, OPTIMISERS, "optimiser")
     choose(config.schedule, SCHEDULES, "schedule")
+    if not 0 <= config.augmentation.recolour <= 1:
+        raise InputError(f"augmentation.recolour={config.augmentation.recolour}: give a share of samples, from 0 to 1")
+    if settings["field"] and config.augmentation.recolour:
+        raise InputError("augmentation.recolour knows no colours for a neural field's pictures: give 0, or field=none")
     within(config, processes=(1, 4096), accumulate=(1, 10**4), ema=(0, 0.99999))
     if config.batch % config.processes:
         raise InputError(f"batch={config.batch} cannot be shared evenly by processes={config.processes}")

@@ -17,9 +17,9 @@ import mujoco
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from envs.colors import COLORS
 from envs.mujoco import distractors
 from envs.mujoco.cameras import RLBENCH_CAMERAS, CameraMount
-from envs.mujoco.colors import COLORS
 from envs.mujoco.scene import NO_CONTACT, base_scene
 from envs.mujoco.simulation import Simulation
 from envs.mujoco.tasks import make_task

@@ -35,7 +35,8 @@ class FieldConfig:
     ray; guided: how many of the fine ones training puts around the measured depth, scattered by `spread` metres.
     sift: whether training looks first, without gradients, which samples hold something. pictures: whether it is told
     pictures too. background: "learned" (from the ray) or "constant". stop: a ray ends where no more than this part of
-    it gets past; 0 for never. empty: density (per metre) up to which space holds nothing.
+    it gets past; 0 for never. floor: density (per metre) that is taken off everywhere, so that thin haze is none at
+    all. empty: density (per metre) up to which space holds nothing.
     """
 
     width: int = 512
@@ -49,6 +50,7 @@ class FieldConfig:
     spread: float = 0.02
     sift: bool = True
     stop: float = 3e-3
+    floor: float = 0.0
     empty: float = 0.002
     background: str = "learned"
     pictures: bool = False
@@ -66,7 +68,9 @@ class NeuralField(nn.Module):
         super().__init__()
         self.config = config
         c = config
-        self.network = FieldNetwork(channels, c.width, c.blocks, c.injections, c.frequencies, c.base, c.pictures)
+        self.network = FieldNetwork(
+            channels, c.width, c.blocks, c.injections, c.frequencies, c.base, c.pictures, c.floor
+        )
         self.feature = nn.Linear(c.width, features) if features else None
         self.background = Background(features, c.background == "learned")
 

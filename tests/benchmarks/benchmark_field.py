@@ -19,8 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
+from agents.scene_field import SceneFieldConfig
+from manifield.configuration import compose
 from perception.cameras import intrinsics_from_fov, look_at
 from perception.field.answers import Answers
 from perception.field.field import FieldConfig, NeuralField
@@ -86,6 +89,13 @@ def published(rays: Rays) -> Rays:
     return Rays(rays.origins, rays.directions, near, far, rays.unmoved)
 
 
+def preset() -> FieldConfig:
+    """`field=gnfactor`."""
+    config = SceneFieldConfig.from_mapping(OmegaConf.to_container(compose("train", ["field=gnfactor"]).field))  # type: ignore[arg-type]
+    assert config is not None
+    return config
+
+
 class Twice(NeuralField):
     """Asks for the coarse samples a second time beside the fine ones, as the published code does."""
 
@@ -100,7 +110,7 @@ class Twice(NeuralField):
 def train(folder: Path) -> None:
     """A field that knows the scene."""
     torch.manual_seed(0)
-    field, volume = NeuralField(FieldConfig(), CHANNELS, FEATURES), scene_volume()
+    field, volume = NeuralField(preset(), CHANNELS, FEATURES), scene_volume()
     optimiser = torch.optim.Adam(field.parameters(), 1e-3)
     generator = torch.Generator().manual_seed(0)
     for step in range(STEPS):
@@ -120,9 +130,8 @@ def train(folder: Path) -> None:
 def measure(case: str, folder: Path) -> None:
     """Run a case a second time; its cpu seconds, peak memory and, of a view, its colours go to the folder."""
     plain, everywhere = "published" in case, "every" in case or "published" in case
-    field = (Twice if plain else NeuralField)(
-        FieldConfig(stop=0.0 if everywhere else FieldConfig.stop), CHANNELS, FEATURES
-    )
+    config = replace(preset(), stop=0.0) if everywhere else preset()
+    field = (Twice if plain else NeuralField)(config, CHANNELS, FEATURES)
     field.load_state_dict(torch.load(folder / "field.pt"))
     volume = torch.load(folder / "volume.pt").requires_grad_(case.startswith("train"))
     before = peak()

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
+from envs.colors import COLORS, Color
 from envs.interface import Action, Choices
-from envs.mujoco.colors import COLORS, Color
 from envs.mujoco.scene import CONTACT, GRIPPY, NO_CONTACT, TABLE_HEIGHT, box, cylinder, place_apart, yaw_quaternion
 from envs.mujoco.simulation import Simulation
 from envs.mujoco.tasks.base import Task, facing_down, key_frame

@@ -8,8 +8,8 @@ from itertools import islice, permutations
 import mujoco
 import numpy as np
 
+from envs.colors import COLORS
 from envs.interface import Action, Choices
-from envs.mujoco.colors import COLORS
 from envs.mujoco.scene import TABLE_HEIGHT, box, cylinder, place_apart
 from envs.mujoco.simulation import Simulation
 from envs.mujoco.tasks.base import Task, facing_down, key_frame

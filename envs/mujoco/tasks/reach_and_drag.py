@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
+from envs.colors import COLORS
 from envs.interface import Action, Choices
-from envs.mujoco.colors import COLORS
 from envs.mujoco.panda import ROBOT_BODIES
 from envs.mujoco.scene import (
     CONTACT,

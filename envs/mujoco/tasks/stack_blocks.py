@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
+from envs.colors import COLORS
 from envs.interface import Action, Choices
-from envs.mujoco.colors import COLORS
 from envs.mujoco.scene import NO_CONTACT, ROBOT_BASE, TABLE_HEIGHT, box, free_cube
 from envs.mujoco.simulation import Simulation
 from envs.mujoco.tasks.base import Task, facing_down, key_frame

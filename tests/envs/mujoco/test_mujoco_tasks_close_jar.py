@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from envs.colors import COLORS
 from envs.interface import Outcome
-from envs.mujoco.colors import COLORS
 from envs.mujoco.environment import MujocoEnvironment
 from envs.mujoco.tasks.base import facing_down, key_frame
 from envs.mujoco.tasks.close_jar import SCREWED

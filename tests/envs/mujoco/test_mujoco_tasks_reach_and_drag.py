@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs.mujoco.colors import COLORS
+from envs.colors import COLORS
 from envs.mujoco.scene import TABLE_HEIGHT
 from envs.mujoco.tasks.base import facing_down, key_frame
 from envs.mujoco.tasks.reach_and_drag import ON_TARGET

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs.mujoco.colors import COLORS
+from envs.colors import COLORS
 from envs.mujoco.environment import MujocoEnvironment
 from envs.mujoco.scene import TABLE_HEIGHT
 

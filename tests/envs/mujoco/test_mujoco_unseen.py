@@ -6,10 +6,10 @@ import mujoco
 import numpy as np
 import pytest
 
+from envs.colors import COLORS
 from envs.make import make_environment as make_from_config
 from envs.mujoco import distractors
 from envs.mujoco.cameras import RLBENCH_CAMERAS
-from envs.mujoco.colors import COLORS
 from envs.mujoco.rendering import Renderer
 from envs.mujoco.scene import TABLE_HEIGHT
 from envs.mujoco.tasks.open_drawer import OpenDrawer

@@ -14,6 +14,7 @@ from envs.mujoco.cameras import RLBENCH_CAMERAS
 from perception.cameras import back_project, intrinsics_from_fov, look_at
 from perception.field.answers import Answers
 from perception.field.field import FieldConfig, NeuralField
+from perception.field.network import FieldNetwork
 from perception.field.rays import Rays, make_rays, picture_pixels
 from perception.field.rendering import ray_weights
 from perception.field.sampling import around_depth, edges, importance, stratified
@@ -254,6 +255,21 @@ def test_empty_space_is_asked_once():
     held = empty.may_hold(points)
     distance = (points - centres).norm(dim=-1)
     assert held[distance < 0.1].all() and not held[distance > 0.25].any()
+
+
+def test_haze_below_the_floor_is_none_and_can_still_become_something():
+    torch.manual_seed(0)
+    plain = FieldNetwork(4, 16, 2, 1, 2, 1.5)
+    torch.nn.init.normal_(plain.density.weight)
+    points, directions, condition = torch.rand(50, 3), torch.rand(50, 3), torch.rand(50, 4)
+    floor = float(plain(points, directions, condition)[0].median())
+    floored = FieldNetwork(4, 16, 2, 1, 2, 1.5, floor=floor)
+    floored.load_state_dict(plain.state_dict())
+    density, found = (network(points, directions, condition)[0] for network in (plain, floored))
+    torch.testing.assert_close(found, (density - floor).clamp(min=0.0))
+    assert 5 < (found == 0).sum() < 45
+    gradients = [torch.autograd.grad(d.sum(), n.density.bias)[0] for d, n in ((density, plain), (found, floored))]
+    torch.testing.assert_close(*gradients)
 
 
 def test_what_hides_between_the_cells_is_known_from_points():
