@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,7 @@ from agents.agent import Agent
 from agents.checkpoint import find_checkpoint, load_meta
 from agents.evaluation import seen_as_in_training
 from agents.report.markup import legend, table
-from agents.report.page import TEMPLATE
+from agents.report.page import small_page
 from agents.report.pictures import PREDICTED, data_uri, draw_keyframe, film_strip, overlay_heat, png_bytes, upscale
 from agents.report.summary import align
 from agents.tensors import Prediction
@@ -168,17 +165,8 @@ def _write_page(
         for m in moments
     )
     parts = [("What it would do", table(["", *COLUMNS], rows)), ("Pictures", colours + figures)]
-    body = "\n".join(f"<section><h2>{escape(title)}</h2>\n{content}</section>" for title, content in parts)
-    written = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=escape(f"{name} · manifield"),
-        name=escape(name),
-        subtitle=escape(f"“{instruction}” · {', '.join(robot.cameras)} · replayed by {config.run}, {written}"),
-        tiles="",
-        links="",
-        body=body,
-    )
-    write_whole(target, page)
+    subtitle = f"“{instruction}” · {', '.join(robot.cameras)} · replayed by {config.run}"
+    write_whole(target, small_page(name, subtitle, parts))
     facts = [
         {
             "time": m.time,

@@ -58,9 +58,11 @@ def check(config: DictConfig) -> None:
         InputError: names the key and its range.
     """
     within(config, variation=(0, 10**6))
-    within(config.take, rate=(1, 100), speedup=(0.1, 20), start=(0, 10**6), contact=(0, 0.5), depth_bits=(12, 24))
+    take: dict[str, Any] = {f"take.{name}": value for name, value in config.take.items()}
+    ranges = {"rate": (1, 100), "speedup": (0.1, 20), "start": (0, 10**6), "contact": (0, 0.5), "depth_bits": (12, 24)}
     if config.take.end is not None:
-        within(config.take, end=(config.take.start, 10**6))
+        ranges["end"] = (config.take.start, 10**6)
+    within(take, **{f"take.{name}": limits for name, limits in ranges.items()})
 
 
 def find_bags(given: Sequence[str] | str) -> list[Path]:

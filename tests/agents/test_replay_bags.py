@@ -13,10 +13,9 @@ from agents.agent import Agent
 from demos.bags import convert
 from demos.view.replay import Replay, Sight, find_shown
 from envs.interface import Observation
-from envs.mujoco.environment import MujocoEnvironment
 from manifield.configuration import compose
 from manifield.errors import InputError
-from tests.demos.bags.twin import write_bag
+from tests.demos.bags.twin import play, write_bag
 
 CAMERAS, SIZE = ("front", "wrist"), 32
 ROBOT = [
@@ -29,13 +28,7 @@ WORDS = "push the maroon button"
 
 @pytest.fixture(scope="module")
 def episode() -> tuple[list[Observation], list[int]]:
-    """What the expert does in one scene, and the frames in which its actions end."""
-    with MujocoEnvironment("push_buttons", CAMERAS, SIZE) as environment:
-        frames, ends = [environment.reset(5, 0).observation], []
-        for action in environment.expert():
-            environment.step(action, frames.append)
-            ends.append(len(frames) - 1)
-    return frames, ends
+    return play(CAMERAS, SIZE)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demos.bags.bag import Bag
+from demos.bags.bag import Bag, BagWriter
 from demos.bags.contact import is_close, with_contact
 from demos.bags.convert import convert, demonstrate, find_bags
 from demos.bags.take import Frame, faster, with_speeds, without_pauses
@@ -19,10 +19,9 @@ from demos.keyframes import find_keyframes
 from demos.store import open_episode
 from demos.transitions import Conventions
 from envs.interface import Observation
-from envs.mujoco.environment import MujocoEnvironment
 from manifield.configuration import compose
 from manifield.errors import InputError
-from tests.demos.bags.twin import START, STEP, robot, write_bag
+from tests.demos.bags.twin import START, STEP, messages, play, robot, write_bag
 
 CAMERAS = ("front", "wrist")
 SIZE = 48
@@ -32,13 +31,7 @@ TAKE = {"rate": 20.0, "speedup": 1.0, "start": 0.0, "end": None, "pauses": True,
 
 @pytest.fixture(scope="module")
 def episode() -> tuple[list[Observation], list[int]]:
-    """What the expert does in one scene, frame by frame, and the numbers of the frames in which its actions end."""
-    with MujocoEnvironment("push_buttons", CAMERAS, SIZE) as environment:
-        frames, ends = [environment.reset(5, 0).observation], []
-        for action in environment.expert():
-            environment.step(action, frames.append)
-            ends.append(len(frames) - 1)
-    return frames, ends
+    return play(CAMERAS, SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +139,6 @@ def test_gaps_and_missing_topics_are_named(
     with Bag(bag) as opened, pytest.raises(InputError, match="nothing on /overhead/color/image_raw"):
         demonstrate(opened, robot((*CAMERAS, "overhead"), SIZE), TAKE)
     frames = episode[0]
-    from demos.bags.bag import BagWriter
-    from tests.demos.bags.twin import messages
-
     with BagWriter(tmp_path / "gap") as writer:
         for topic, message, time in messages(frames[:60]):
             if not (topic.startswith("/wrist/color/image") and 20 <= (time - START) // STEP < 30):

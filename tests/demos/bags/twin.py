@@ -10,6 +10,7 @@ import numpy as np
 
 from demos.bags.bag import BagWriter
 from envs.interface import Observation
+from envs.mujoco.environment import MujocoEnvironment
 from envs.ros.config import RosConfig
 from envs.ros.geometry import pose_matrix
 from envs.ros.messages import CameraInfo, Image, JointState, Message, Transform, Transforms
@@ -18,6 +19,16 @@ START = 1_790_000_000_000_000_000  # nanoseconds: when the takes were
 STEP = 50_000_000
 BASE = [-0.3, 0.0, 0.752, 0.0, 0.0, 0.0, 1.0]
 JOINTS = [f"panda_joint{i}" for i in range(1, 8)]
+
+
+def play(cameras: Sequence[str], size: int) -> tuple[list[Observation], list[int]]:
+    """What the expert does in one scene, frame by frame, and the numbers of the frames in which its actions end."""
+    with MujocoEnvironment("push_buttons", cameras, size) as environment:
+        frames, ends = [environment.reset(5, 0).observation], []
+        for action in environment.expert():
+            environment.step(action, frames.append)
+            ends.append(len(frames) - 1)
+    return frames, ends
 
 
 def robot(cameras: Sequence[str], size: int, **sensing: Any) -> RosConfig:

@@ -1,4 +1,4 @@
-"""From the rehearsal arm into a bag, and out of it again as a demonstration: what was seen live is what the bag gives."""
+"""From the rehearsal arm into a bag, and out of it as a demonstration: what was seen live is what the bag gives."""
 
 from __future__ import annotations
 
