@@ -118,6 +118,6 @@ def test_what_cannot_be_written_is_told_by_whoever_closes(tmp_path: Path) -> Non
     recorder.open(tmp_path / "take", {})
     image = Image(1, "cam", "rgb8", None)  # type: ignore[arg-type]
     recorder._writer.put("/front/color/image_raw", image, 1)  # type: ignore[union-attr]
-    with pytest.raises(AttributeError):
+    with pytest.raises(ValueError, match="unpack"):
         recorder.close()
     assert list(tmp_path.iterdir()) == []
