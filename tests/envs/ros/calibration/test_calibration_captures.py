@@ -137,6 +137,10 @@ def test_mounts_are_kept_by_name(tmp_path: Path) -> None:
     assert list(found) == ["front", "wrist"]
     assert found["wrist"].note == "30 captures: fine" and found["wrist"].frame == "panda_hand"
     assert pose_distance(found["wrist"].T_frame_camera, pose)[0] < 1e-6
+    told = RosConfig.of({"cameras": ["wrist"], "image_size": 128, "frames": {"cameras": str(path)}}).frames.cameras
+    assert told["wrist"]["frame"] == "panda_hand" and np.allclose(told["wrist"]["pose"][:3], [0.1, -0.2, 0.3])
+    with pytest.raises(InputError, match="frames.cameras=nowhere.yaml: cannot be read"):
+        RosConfig.of({"cameras": ["wrist"], "image_size": 128, "frames": {"cameras": "nowhere.yaml"}})
     for text, words in (
         ("wrist: {frame: a}", "wrist: give frame"),
         ("wrist: {frame: a, pose: [0, 0, 0, 0, 0, 0, 2]}", "unit quaternion"),
