@@ -150,6 +150,7 @@ class RosEnvironment(Environment):
         try:
             self.guard.check_latch()
             seen = self._seen or self._look()
+            self.sensors.wait_until_sound()
             self._act(action, seen, self._recorder(record))
             after = time.time_ns() + int(SETTLE * 1e9)
         except Refusal as refusal:

@@ -143,6 +143,18 @@ class Sensors:
                 found += self._camera_faults(name, camera, now, wall)
             return found
 
+    def wait_until_sound(self) -> None:
+        """Wait out a hiccup, e.g. of a machine that has been busy deciding.
+
+        Raises:
+            SensorFault: there are faults still after the config's patience.
+        """
+        deadline = self._clock() + self._limits.patience
+        while faults := self.faults():
+            if self._clock() >= deadline:
+                raise SensorFault("; ".join(map(str, faults)))
+            time.sleep(0.005)
+
     def present_joints(self) -> np.ndarray | None:
         """[J] the arm's joints as last heard, or None."""
         newest = self.arm.newest

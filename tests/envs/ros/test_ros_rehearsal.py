@@ -18,7 +18,7 @@ DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 # Patient sensors: this one process draws, moves and looks on a machine that may be busy.
 PARTS = {
     "rehearsal": True,
-    "arm": {"speed": 1.0},
+    "arm": {"speed": 0.5},
     "limits": {"confirm": False},
     "sensing": {"picture_age": 2.0, "joint_age": 2.0, "stamp_age": 2.0},
 }
@@ -29,7 +29,7 @@ def environment() -> Iterator[RosEnvironment]:
     bus = Bus()
     robot = MemoryTransport(bus)
     robot.start()
-    sim = SimArm(robot, RosConfig.of({"cameras": ["front"], "image_size": 64, **PARTS}), "push_buttons", camera_rate=10)
+    sim = SimArm(robot, RosConfig.of({"cameras": ["front"], "image_size": 64, **PARTS}), "push_buttons", camera_rate=5)
     sim.start()
     thread = threading.Thread(target=sim.spin, daemon=True)
     thread.start()
