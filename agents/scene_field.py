@@ -28,6 +28,7 @@ from perception.field.told import Told
 from perception.field.views import PixelTargets, TargetView, draw_pixels
 
 LANGUAGE_CHANNELS = 16
+HAZE_SAMPLES = 8
 BACKGROUNDS = ("learned", "constant")
 
 
@@ -38,6 +39,7 @@ class SceneFieldConfig(FieldConfig):
     lambda_recon: float = 1.0
     lambda_feat: float = 1.0
     lambda_depth: float = 0.0
+    lambda_empty: float = 0.0
     teacher: str = "none"
     views: int | None = None
     cameras: bool = False
@@ -63,7 +65,7 @@ class SceneFieldConfig(FieldConfig):
         for key, least in {"width": 1, "blocks": 0, "injections": 0, "coarse": 2, "fine": 0, "guided": 0}.items():
             if getattr(config, key) < least:
                 raise InputError(f"field.{key}={getattr(config, key)}: give a number from {least} on")
-        for key in ("lambda_recon", "lambda_feat", "lambda_depth"):
+        for key in ("lambda_recon", "lambda_feat", "lambda_depth", "lambda_empty"):
             if getattr(config, key) < 0:
                 raise InputError(f"field.{key}={getattr(config, key)}: give a weight from 0 on")
         for key in ("views", "views_at_once", "rays"):
@@ -116,7 +118,7 @@ class SceneField(nn.Module):
     def weights(self) -> dict[str, float]:
         """λ of each loss that `losses` gives."""
         c = self.config
-        return {"recon": c.lambda_recon, "feat": c.lambda_feat, "depth": c.lambda_depth}
+        return {"recon": c.lambda_recon, "feat": c.lambda_feat, "depth": c.lambda_depth, "empty": c.lambda_empty}
 
     def look(self, batch: Batch, prediction: Prediction, samples: Sequence[Sample]) -> Told:
         """What the field is told about samples: the agent's deep volumes (of a crop where a stage looks at one), the
@@ -139,14 +141,18 @@ class SceneField(nn.Module):
     def losses(
         self, batch: Batch, prediction: Prediction, samples: list[Sample], generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Losses of `perception.field.losses` on pixels drawn from the samples' views."""
+        """Losses of `perception.field.losses` on pixels drawn from the samples' views, and if it counts "empty", the
+        haze in front of what they show."""
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         c, rng = self.config, np.random.default_rng(seed)
         targets = moved(draw_pixels([s.views for s in samples], c.rays, rng, c.views_at_once), self.low.device)
         rays = self.rays(targets, np.stack([s.motion for s in samples]))
         told = self.look(batch, prediction, samples)
         rendering: Rendering = self.field(told, rays, generator, targets.depth if c.guided else None)
-        return field_losses(rendering, targets, rays)
+        losses = field_losses(rendering, targets, rays)
+        if c.lambda_empty:
+            losses["empty"] = self.field.haze(told, rays, targets.depth, HAZE_SAMPLES, generator)
+        return losses
 
     def rays(self, targets: PixelTargets, motion: np.ndarray) -> Rays:
         """Rays of pixels in scenes that augmentation has moved by `motion` [B, 4, 4]."""

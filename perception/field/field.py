@@ -23,6 +23,8 @@ from perception.field.sampling import around_depth, edges, importance, stratifie
 from perception.field.told import Told
 
 SURVEYED = 16384  # points at once
+IN_FRONT = 0.03
+"""Metres in front of what was measured up to which nothing is said to be: about a soft surface's depth."""
 STRETCH = 4
 """Samples along a ray that are asked for before it is decided whether to go on."""
 
@@ -35,8 +37,7 @@ class FieldConfig:
     ray; guided: how many of the fine ones training puts around the measured depth, scattered by `spread` metres.
     sift: whether training looks first, without gradients, which samples hold something. pictures: whether it is told
     pictures too. background: "learned" (from the ray) or "constant". stop: a ray ends where no more than this part of
-    it gets past; 0 for never. floor: density (per metre) that is taken off everywhere, so that thin haze is none at
-    all. empty: density (per metre) up to which space holds nothing.
+    it gets past; 0 for never. empty: density (per metre) up to which space holds nothing.
     """
 
     width: int = 512
@@ -50,7 +51,6 @@ class FieldConfig:
     spread: float = 0.02
     sift: bool = True
     stop: float = 3e-3
-    floor: float = 0.0
     empty: float = 0.002
     background: str = "learned"
     pictures: bool = False
@@ -68,9 +68,7 @@ class NeuralField(nn.Module):
         super().__init__()
         self.config = config
         c = config
-        self.network = FieldNetwork(
-            channels, c.width, c.blocks, c.injections, c.frequencies, c.base, c.pictures, c.floor
-        )
+        self.network = FieldNetwork(channels, c.width, c.blocks, c.injections, c.frequencies, c.base, c.pictures)
         self.feature = nn.Linear(c.width, features) if features else None
         self.background = Background(features, c.background == "learned")
 
@@ -203,6 +201,16 @@ class NeuralField(nn.Module):
     def _query(self, points: Tensor, unit: Tensor, told: Told) -> tuple[Tensor, Tensor, Tensor]:
         """The network's answers at points [B, N, 3] seen along unit directions [B, N, 3]."""
         return self.network(told.inside(points), unit, told.at(points))
+
+    def haze(self, told: Told, rays: Rays, measured: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+        """The mean over rays of how much of each ends in front of the depth [B, R] that was measured along it, where
+        there is nothing (the line-of-sight loss of Rematas et al. 2022, section 4). By `count` samples a ray."""
+        end = torch.maximum(torch.minimum(rays.far, measured - IN_FRONT), rays.near)
+        depths = stratified(rays.near, end, count, generator, True)
+        points = rays.points(depths).flatten(1, 2)
+        unit = F.normalize(rays.directions, dim=-1).repeat_interleave(count, dim=1)
+        density = self._query(points, unit, told)[0].view(depths.shape).mean(dim=-1)
+        return -torch.expm1(-density * (end - rays.near) * rays.lengths()).mean()
 
     @torch.no_grad()
     def survey(self, told: Told, points: Tensor | None = None, batch_index: Tensor | None = None) -> EmptySpace:

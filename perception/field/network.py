@@ -28,7 +28,7 @@ class FieldNetwork(nn.Module):
         condition: channels of the conditioning feature. width, blocks: of the trunk. injections: blocks in front of
             which the condition is added. frequencies, base: of the positional encoding. pictures: whether the condition
             begins with what pictures show (`perception.field.pictures`), whose colours may then be taken over (IBRNet,
-            Wang et al. 2021, section 3.3). floor: what is taken off the density, per metre.
+            Wang et al. 2021, section 3.3).
     """
 
     def __init__(
@@ -40,10 +40,9 @@ class FieldNetwork(nn.Module):
         frequencies: int,
         base: float,
         pictures: bool = False,
-        floor: float = 0.0,
     ) -> None:
         super().__init__()
-        self.frequencies, self.base, self.width, self.floor = frequencies, base, width, floor
+        self.frequencies, self.base, self.width = frequencies, base, width
         self.entry = nn.Linear(3 * (1 + 2 * frequencies) + 3, width)
         self.inject = nn.ModuleList(nn.Linear(condition, width) for _ in range(injections))
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
@@ -67,8 +66,6 @@ class FieldNetwork(nn.Module):
         hidden = F.relu_(hidden)
         # Softplus in float32: in bfloat16 a nearly opaque stretch would lose its digits.
         density = F.softplus(self.density(hidden).float()[..., 0] - 1.0) * DENSITY_SCALE
-        if self.floor:  # the gradient stays: what is taken for empty can still learn that it is not
-            density = density + ((density - self.floor).clamp(min=0.0) - density).detach()
         colour = self.colour(hidden).float().sigmoid()
         if self.blend is not None:
             own, *shares = self.blend(hidden).float().softmax(dim=-1).split(1, dim=-1)

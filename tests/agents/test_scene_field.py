@@ -83,13 +83,13 @@ def test_the_mean_target_is_the_mean(field_config, view_data):
 
 
 def test_it_trains_saves_and_loads(field_config, tmp_path, capsys):
-    training.run(field_config({}, "steps=5", f"run={tmp_path / 'run'}"))
+    training.run(field_config({"lambda_empty": 0.2}, "steps=5", f"run={tmp_path / 'run'}"))
     assert "12 pictures of 4 moments" in capsys.readouterr().out
     table = rows(tmp_path / "run")
-    for name in ("loss_recon", "loss_feat", "loss_depth", "field_psnr"):
+    for name in ("loss_recon", "loss_feat", "loss_depth", "loss_empty", "field_psnr"):
         assert np.isfinite(float(table[-1][name])), name
-    parts = sum(float(table[0][k]) for k in table[0] if k.startswith("loss_") and k[5:] not in ("feat", "depth"))
-    expected = parts + 0.1 * float(table[0]["loss_feat"]) + 0.1 * float(table[0]["loss_depth"])
+    weights = {"loss_feat": 0.1, "loss_depth": 0.1, "loss_empty": 0.2}
+    expected = sum(weights.get(k, 1.0) * float(value) for k, value in table[0].items() if k.startswith("loss_"))
     assert float(table[0]["loss"]) == pytest.approx(expected, rel=1e-4)
     checkpoint = find_checkpoint(tmp_path / "run")
     policy, language, meta = load_policy(checkpoint)

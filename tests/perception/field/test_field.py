@@ -13,8 +13,8 @@ from demos.store import open_episode
 from envs.mujoco.cameras import RLBENCH_CAMERAS
 from perception.cameras import back_project, intrinsics_from_fov, look_at
 from perception.field.answers import Answers
-from perception.field.field import FieldConfig, NeuralField
-from perception.field.network import FieldNetwork
+from perception.field.field import IN_FRONT, FieldConfig, NeuralField
+from perception.field.network import DENSITY_SCALE
 from perception.field.rays import Rays, make_rays, picture_pixels
 from perception.field.rendering import ray_weights
 from perception.field.sampling import around_depth, edges, importance, stratified
@@ -257,19 +257,24 @@ def test_empty_space_is_asked_once():
     assert held[distance < 0.1].all() and not held[distance > 0.25].any()
 
 
-def test_haze_below_the_floor_is_none_and_can_still_become_something():
+def test_haze_is_what_a_ray_loses_in_front_of_what_was_measured():
+    """In a fog of known density; a ray that misses, and one that shows what lies before the box, lose nothing."""
     torch.manual_seed(0)
-    plain = FieldNetwork(4, 16, 2, 1, 2, 1.5)
-    torch.nn.init.normal_(plain.density.weight)
-    points, directions, condition = torch.rand(50, 3), torch.rand(50, 3), torch.rand(50, 4)
-    floor = float(plain(points, directions, condition)[0].median())
-    floored = FieldNetwork(4, 16, 2, 1, 2, 1.5, floor=floor)
-    floored.load_state_dict(plain.state_dict())
-    density, found = (network(points, directions, condition)[0] for network in (plain, floored))
-    torch.testing.assert_close(found, (density - floor).clamp(min=0.0))
-    assert 5 < (found == 0).sum() < 45
-    gradients = [torch.autograd.grad(d.sum(), n.density.bias)[0] for d, n in ((density, plain), (found, floored))]
-    torch.testing.assert_close(*gradients)
+    field = NeuralField(SMALL, 4)
+    torch.nn.init.zeros_(field.network.density.weight)
+    torch.nn.init.constant_(field.network.density.bias, 0.5)
+    density = float(torch.nn.functional.softplus(torch.tensor(-0.5))) * DENSITY_SCALE
+    rays = rays_of(look_at(np.array([0.2, 0.0, 2.5]), np.array([0.2, 0.05, 0.8])), 8)
+    told = Told([(torch.rand(1, 4, 6, 6, 6), LOW, HIGH)], LOW, HIGH)
+    for behind in (0.002, 0.01):
+        measured = rays.near + IN_FRONT + behind
+        haze = field.haze(told, rays, measured, 5, torch.Generator().manual_seed(0))
+        expected = torch.where(rays.hits, 1 - torch.exp(-density * behind * rays.lengths()), 0.0).mean()
+        assert haze.item() == pytest.approx(expected.item(), rel=0.01)
+    assert field.haze(told, rays, rays.near - 0.1, 5, torch.Generator()).item() == 0.0
+    measured = (rays.near + 0.3).requires_grad_(False)
+    field.haze(told, rays, measured, 5, torch.Generator()).backward()
+    assert field.network.density.bias.grad.item() > 0  # less of it loses less
 
 
 def test_what_hides_between_the_cells_is_known_from_points():
