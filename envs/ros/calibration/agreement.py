@@ -57,7 +57,7 @@ class Surface:
 
 
 def surface(
-    view: CameraView, low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray, most: int = 40000
+    view: CameraView, low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray, most: int = 15000
 ) -> Surface:
     """What a camera sees within a box (world metres), without edges and pixels that have no depth."""
     valid = np.isfinite(view.depth) & (view.depth > view.near) & (view.depth < 0.999 * view.far)

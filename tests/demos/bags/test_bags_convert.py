@@ -63,11 +63,14 @@ def test_frames_and_keyframes_come_back(episode: tuple[list[Observation], list[i
             assert (ours.near, ours.far) == (0.01, 4.5)
 
 
-def test_depth_in_millimetres(episode: tuple[list[Observation], list[int]], tmp_path: Path) -> None:
-    frames = episode[0][:40]
-    path = write_bag(tmp_path / "take", frames, depth="16UC1")
+@pytest.mark.parametrize("packed", [False, True])
+def test_depth_in_millimetres(episode: tuple[list[Observation], list[int]], tmp_path: Path, packed: bool) -> None:
+    frames = episode[0][:25]
+    path = write_bag(tmp_path / "take", frames, "16UC1", packed)
+    described = robot(CAMERAS, SIZE, near=0.05, far=3.0)
+    described = replace(described, topics=replace(described.topics, compressed=packed))
     with Bag(path) as opened:
-        found = demonstrate(opened, robot(CAMERAS, SIZE, near=0.05, far=3.0), TAKE).observations
+        found = demonstrate(opened, described, TAKE).observations
     for ours, theirs in zip(found, frames, strict=True):
         seen, true = ours.cameras["front"].depth, theirs.cameras["front"].depth
         near = true < 2.999

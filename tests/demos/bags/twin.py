@@ -13,7 +13,7 @@ from envs.interface import Observation
 from envs.mujoco.environment import MujocoEnvironment
 from envs.ros.config import RosConfig
 from envs.ros.geometry import pose_matrix
-from envs.ros.messages import CameraInfo, Image, JointState, Message, Transform, Transforms
+from envs.ros.messages import CameraInfo, CompressedImage, Image, JointState, Message, Transform, Transforms
 
 START = 1_790_000_000_000_000_000  # nanoseconds: when the takes were
 STEP = 50_000_000
@@ -44,8 +44,13 @@ def robot(cameras: Sequence[str], size: int, **sensing: Any) -> RosConfig:
     )
 
 
-def messages(observations: Sequence[Observation], depth: str = "32FC1") -> Iterator[tuple[str, Message, int]]:
-    """(topic, message, time of arrival): frames every 50 ms, joints and frames a little before the pictures."""
+def messages(
+    observations: Sequence[Observation], depth: str = "32FC1", packed: bool = False
+) -> Iterator[tuple[str, Message, int]]:
+    """(topic, message, time of arrival): frames every 50 ms, joints and frames a little before the pictures.
+
+    depth: encoding. packed: pictures are PNG files.
+    """
     T_base_world = np.linalg.inv(pose_matrix(BASE))
     for number, seen in enumerate(observations):
         stamp = START + number * STEP
@@ -79,14 +84,22 @@ def messages(observations: Sequence[Observation], depth: str = "32FC1") -> Itera
             metres = view.depth if depth == "32FC1" else np.rint(view.depth * 1000).astype(np.uint16)
             info = CameraInfo(stamp, frame, height, width, view.intrinsics)
             yield f"/{name}/color/camera_info", info, stamp + 3_000_000
-            yield f"/{name}/color/image_raw", Image(stamp, frame, "rgb8", view.rgb), stamp + 4_000_000
-            topic = f"/{name}/aligned_depth_to_color/image_raw"
-            yield topic, Image(stamp, frame, depth, metres), stamp + 6_000_000
+            pictures = {
+                f"/{name}/color/image_raw": Image(stamp, frame, "rgb8", view.rgb),
+                f"/{name}/aligned_depth_to_color/image_raw": Image(stamp, frame, depth, metres),
+            }
+            for topic, image in pictures.items():
+                if packed:
+                    yield f"{topic}/compressed", CompressedImage.of(image, "png"), stamp + 5_000_000
+                else:
+                    yield topic, image, stamp + 5_000_000
 
 
-def write_bag(path: Path, observations: Sequence[Observation], depth: str = "32FC1", **facts: str) -> Path:
+def write_bag(
+    path: Path, observations: Sequence[Observation], depth: str = "32FC1", packed: bool = False, **facts: str
+) -> Path:
     """A bag of these observations."""
     with BagWriter(path, facts) as bag:
-        for topic, message, time in messages(observations, depth):
+        for topic, message, time in messages(observations, depth, packed):
             bag.write(topic, message, time)
     return path

@@ -68,7 +68,7 @@ def test_a_capture_that_was_disturbed_is_left_out_by_name() -> None:
 
 def test_the_wrong_setup_is_noticed() -> None:
     with pytest.raises(InputError, match="contradict"):
-        solve_hand_eye(sightings(make_rig("eye_in_hand", 2), 2), LENS, "eye_to_hand")
+        solve_hand_eye(sightings(make_rig("eye_in_hand", 2, count=9), 2), LENS, "eye_to_hand")
 
 
 def test_captures_that_fix_nothing_are_refused() -> None:
