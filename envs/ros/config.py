@@ -225,7 +225,7 @@ def _cameras(given: Any) -> Mapping[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         words = " ".join(str(error).split())
-        raise InputError(f"frames.cameras={given}: cannot be read ({words}); `manifield calibrate` writes one") from None
+        raise InputError(f"frames.cameras={given}: cannot be read ({words}); `calibrate` writes one") from None
     if not isinstance(content, Mapping):
         raise InputError(f"frames.cameras={given}: expected cameras by name, as `manifield calibrate` writes them")
     return {str(name): camera for name, camera in content.items()}
