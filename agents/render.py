@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import time
 from html import escape
 from pathlib import Path
-from string import Template
 
 import numpy as np
 from omegaconf import DictConfig
@@ -14,7 +12,7 @@ from PIL import Image
 
 from agents.rendering import Scene, SceneRenderer, need_field, see
 from agents.report.markup import table
-from agents.report.page import TEMPLATE
+from agents.report.page import small_page
 from agents.report.pictures import data_uri, film_strip, png_bytes, upscale
 from agents.report.view_strips import LEGEND, colour, grey, principal_colours
 from agents.report.views import COLUMNS, EXPLANATION, picture_figure, view_cells, view_words
@@ -124,17 +122,8 @@ def _page(config: DictConfig, episode: Episode, instruction: str, judged: list[J
         ]
         if figures:
             parts.append((title, f'<p class="note">{escape(EXPLANATION + LEGEND)}</p>' + "\n".join(figures)))
-    body = "\n".join(f"<section><h2>{escape(title)}</h2>\n{content}</section>" for title, content in parts)
     name = f"{episode.task} {episode.path.name}, frame {config.frame}"
-    written = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=escape(f"{name} · manifield"),
-        name=escape(name),
-        subtitle=escape(f"“{instruction}” · rendered by {config.run}, {written}"),
-        tiles="",
-        links="",
-        body=body,
-    )
+    return small_page(name, f"“{instruction}” · rendered by {config.run}", parts)
 
 
 def _title(one: Judged) -> str:

@@ -39,12 +39,19 @@ VERBS: dict[str, tuple[str, str]] = {
     "view": ("look at demonstrations and rollouts in 3D, in the browser", "agents.view:run"),
     "sim-arm": ("serve the simulator's arm as a ROS 2 robot, to rehearse a deployment", "envs.ros.serve:run"),
     "deploy": ("let a policy act on a real arm over ROS, checked and confirmed", "agents.deployment:run"),
+    "calibrate": ("find out where a real arm's cameras are, and how well", "envs.ros.calibration.command:run"),
+    "record": ("record takes of a real arm as ROS bags, and make demonstrations of them", "demos.bags.record:run"),
+    "convert": ("turn recorded bags into demonstrations", "demos.bags.convert:run"),
+    "replay": ("let a policy look at a recorded bag, without a robot", "agents.replay:run"),
     "doctor": ("look what is installed and works here, and what to do about the rest", "manifield.doctor.examine:run"),
     "demo": ("collect, train, evaluate and report in a row, for two cores", "agents.demo:run"),
 }
 
 FLAGS = ("--help", "--multirun", "--print-config", "--traceback", "--version")
 OWN_PACKAGES = ("agents", "envs", "perception", "demos", "configs", "manifield")
+
+# Packages that only some need → the extra of pyproject.toml that brings them.
+EXTRAS = {"cv2": "calibration", "rosbags": "bags"}
 
 # What the machine or its user must mend, as opposed to a bug: these lose their traceback.
 SYSTEM_ERRORS = {
@@ -176,7 +183,10 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, InputError):
         return " ".join(str(error).split())
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] not in OWN_PACKAGES:
-        return f"the Python package '{error.name}' is not installed: run `pip install -e .` in the project's folder"
+        package = error.name.partition(".")[0]
+        wanted = f"'.[{EXTRAS[package]}]'" if package in EXTRAS else "."
+        remedy = f"run `pip install -e {wanted}` in the project's folder"
+        return f"the Python package '{error.name}' is not installed: {remedy}"
     if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
         # A failed write carries no file name, a failed open does.
         where = error.filename or _file_being_written(error)

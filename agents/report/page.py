@@ -77,6 +77,19 @@ def write_report(found: RunFolder | str | Path, strips: int = 4, views: int = 3)
     return target
 
 
+def small_page(name: str, subtitle: str, parts: Sequence[tuple[str, str]]) -> str:
+    """A page of its own, of sections (title, HTML)."""
+    body = "\n".join(f"<section><h2>{escape(title)}</h2>\n{content}</section>" for title, content in parts)
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=escape(f"{name} · manifield"),
+        name=escape(name),
+        subtitle=escape(f"{subtitle}, {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}"),
+        tiles="",
+        links="",
+        body=body,
+    )
+
+
 def _subtitle(found: RunFolder) -> str:
     parts = [time.strftime("report written %Y-%m-%d %H:%M UTC", time.gmtime())]
     commit = str(found.versions.get("commit", ""))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
+import yaml
 
 from manifield.errors import InputError, choose
 
@@ -49,7 +51,7 @@ class FramesConfig:
     tool: str | None = "panda_hand_tcp"
     tool_offset: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0])
     base_in_world: list[float] = field(default_factory=lambda: [-0.3, 0.0, 0.752, 0.0, 0.0, 0.0, 1.0])
-    cameras: dict[str, Any] = field(default_factory=dict)
+    cameras: Any = None
 
 
 @dataclass
@@ -167,6 +169,7 @@ class RosConfig:
                 raise InputError(f"limits: {low} is not below {high} everywhere")
         for key in ("base_in_world", "tool_offset"):
             _pose(f"frames.{key}", getattr(self.frames, key))
+        self.frames.cameras = _cameras(self.frames.cameras)
         for name, camera in self.frames.cameras.items():
             if not isinstance(camera, Mapping) or set(camera) != {"frame", "pose"}:
                 raise InputError(
@@ -211,6 +214,21 @@ class RosConfig:
             InputError: an unknown key, or a value that does not fit.
         """
         return _build(RosConfig, config, "")
+
+
+def _cameras(given: Any) -> Mapping[str, Any]:
+    """Frame and pose by camera, from a mapping or from the name of a file that holds one."""
+    if given is None or isinstance(given, Mapping):
+        return given or {}
+    path = Path(str(given))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        words = " ".join(str(error).split())
+        raise InputError(f"frames.cameras={given}: cannot be read ({words}); `calibrate` writes one") from None
+    if not isinstance(content, Mapping):
+        raise InputError(f"frames.cameras={given}: expected cameras by name, as `manifield calibrate` writes them")
+    return {str(name): camera for name, camera in content.items()}
 
 
 def _build(kind: type[T], values: Mapping[str, Any], prefix: str) -> T:

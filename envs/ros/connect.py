@@ -1,9 +1,15 @@
-"""From a config to a transport."""
+"""From a config to a robot's description and a transport."""
 
 from __future__ import annotations
 
-from envs.ros.config import TransportConfig
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from envs.ros.config import RosConfig, TransportConfig
 from envs.ros.transport import Transport
+from manifield.errors import InputError
 
 
 def make_transport(config: TransportConfig, name: str = "manifield") -> Transport:
@@ -19,3 +25,15 @@ def make_transport(config: TransportConfig, name: str = "manifield") -> Transpor
     from envs.ros.rclpy_bus import RclpyTransport
 
     return RclpyTransport(config.python, config.domain, config.loopback_only, name)
+
+
+def robot_config(env: Mapping[str, Any] | DictConfig) -> RosConfig:
+    """The robot's, of a verb's `env`.
+
+    Raises:
+        InputError: the environment is another one, or its config is wrong.
+    """
+    if "transport" not in env:
+        raise InputError("this environment is not a robot on a bus: give env=ros, or another of the real arms")
+    plain: Any = OmegaConf.to_container(env, resolve=True) if isinstance(env, DictConfig) else env
+    return RosConfig.of({name: value for name, value in plain.items() if name != "_target_"})

@@ -74,6 +74,20 @@ class FrameTree:
             stamps = self._moving.get(child, ([], []))[0]
             return stamps[-1] if stamps else None
 
+    def ancestors(self, frame: str) -> list[str]:
+        """The frame, its parent, that one's parent and so on.
+
+        Raises:
+            NoTransform: they run in a circle.
+        """
+        found = [frame]
+        with self._lock:
+            while found[-1] in self._parents:
+                found.append(self._parents[found[-1]])
+                if len(found) > _DEEPEST:
+                    raise NoTransform(f"the frames above {frame} run in a circle")
+        return found
+
     def frames(self) -> list[str]:
         """Names of all frames."""
         with self._lock:
