@@ -19,7 +19,7 @@ from agents.report.summary import align, interval, percent
 from agents.statistics import wilson_interval
 from manifield.errors import InputError
 
-SAME = ("split", "seed", "env", "max_actions", "scenes")
+SAME = ("split", "seed", "env", "max_actions", "variations", "scenes")
 """What of evaluations must agree for their episodes to be the same scenes under the same rules."""
 
 

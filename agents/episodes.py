@@ -78,7 +78,7 @@ def _played_before(settings: dict[str, Any], out: Path) -> dict[tuple[str, int],
             )
     trained_on = identity["weights"] is not None and known.get("weights") != identity["weights"]
     if not known or trained_on:  # yesterday's episodes say nothing any more
-        for old in (out / "results.json", log):
+        for old in (out / "results.json", out / "results.csv", log):
             old.unlink(missing_ok=True)
         shutil.rmtree(out / "rollouts", ignore_errors=True)
         write_whole(file, json.dumps(identity, indent=1))
