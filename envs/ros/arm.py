@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 TIME_STEP = 0.02  # seconds between the points of a trajectory
 RECORDING_RATE = 20.0  # observations a second for `record` while the arm moves
 TOOL_SPEED, TOOL_TURN = 0.4, 1.2  # metres and radians a second of a Cartesian controller at full speed
+BRIEFLY = 1.0  # seconds that an action that failed waits for a last look
 SETTLE = 0.1  # seconds after a motion before what is seen counts as the state that it led to
 # The rehearsal arm's topics, see `envs.ros.sim_arm`.
 EPISODE_TOPIC, BEGUN_TOPIC, SUCCESS_TOPIC = "/sim_arm/episode", "/sim_arm/begun", "/sim_arm/success"
@@ -160,7 +161,7 @@ class RosEnvironment(Environment):
         except (NotConnected, SensorFault) as error:
             failure = f"stopped: {error}"
         try:
-            observation = self._look(after).observation
+            observation = self._look(after, None if failure is None else BRIEFLY).observation
         except (NotConnected, SensorFault) as error:  # nothing newer can be had, and the one who asks must know that
             if self._last is None:
                 raise
@@ -178,9 +179,9 @@ class RosEnvironment(Environment):
     def close(self) -> None:
         self.transport.close()
 
-    def _look(self, after: int = 0) -> Seen:
+    def _look(self, after: int = 0, timeout: float | None = None) -> Seen:
         self.connect()
-        seen = self.sensors.observe(after)
+        seen = self.sensors.observe(after, timeout)
         if self.config.frames.tool is None and self._scene is not None:
             seen.observation.gripper_pose = pose_vector(self._scene.tool_pose(seen.observation.joint_positions))
         self._seen, self._last = seen, seen.observation
