@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.ros.goals import Goal
-from envs.ros.messages import MalformedMessage, Message
+from envs.ros.messages import CompressedImage, Image, MalformedMessage, Message
 from envs.ros.node.wire import Link
 from envs.ros.transport import Feedback, GoalHandle, GoalState, M, NotConnected, ServedGoal, ServingTransport
 from manifield.errors import InputError
@@ -143,9 +143,12 @@ class RclpyTransport(ServingTransport):
         self._connected_link().send("advertise", topic=topic, type=kind.ROS_TYPE, latched=latched)
 
     def publish(self, topic: str, message: Message, latched: bool = False) -> None:
-        self._connected_link().send(
-            "publish", topic=topic, type=message.ROS_TYPE, latched=latched, message=message.to_wire()
-        )
+        link = self._connected_link()
+        content = {"topic": topic, "type": message.ROS_TYPE, "latched": latched, "message": message.to_wire()}
+        if isinstance(message, Image | CompressedImage):  # where the node does not keep up, old ones are of no use
+            link.send_newest(topic, "publish", **content)
+        else:
+            link.send("publish", **content)
 
     def prepare_action(self, action: str, kind: type[Goal]) -> None:
         self._connected_link().send("prepare_action", action=action, type=kind.ROS_TYPE)

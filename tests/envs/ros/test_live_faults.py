@@ -97,8 +97,8 @@ def said(rig: Rig) -> Iterator[Callable[[], list[str]]]:
         ({"nan": True}, "invalid: joints: the position of panda_joint1 is no number"),
         ({"skew": 0.3}, "skew: .* in the future"),
         ({"skew": -2.0}, "old: .* though it has just come"),
-        ({"depth_lag": 0.7}, "mismatch: .* colour and depth are 0."),
-        ({"jump": 0.6}, "jump: a joint jumped by 0.6"),
+        ({"depth_lag": 0.45}, "mismatch: .* colour and depth are 0."),
+        ({"jump": 2.0}, "jump: a joint jumped by"),
     ],
     ids=["joints frozen", "cameras frozen", "NaN", "clock ahead", "old stamps", "depth lags", "jump"],
 )
@@ -219,9 +219,13 @@ def test_a_killed_action_server(rig: Rig, deploy: Make, transport: str) -> None:
     controller.serve(action, FollowJointTrajectory, lambda goal: True, taken.append)
     environment = deploy(transport, arm={"speed": 1.0, "trajectory_action": action})
     time.sleep(0.5)
-    threading.Thread(
-        target=lambda: (wait_for(lambda: taken, 10, "taken"), os.kill(controller.process_id or 0, 9)), daemon=True
-    ).start()
+
+    def kill_in_the_middle() -> None:
+        while not taken:
+            time.sleep(0.005)
+        os.kill(controller.process_id or 0, signal.SIGKILL)
+
+    threading.Thread(target=kill_in_the_middle, daemon=True).start()
     outcome = environment.step(far_action(environment))
     assert outcome.failure is not None and ("deadline" in outcome.failure or "connection" in outcome.failure)
     controller.close()
@@ -261,7 +265,7 @@ def test_a_killed_bridge(rig: Rig, deploy: Make, bridge: Bridge) -> None:
     assert "connection" in moving.ends()
     wait_for(lambda: environment.transport.connected, 10, "the connection comes back")
     assert environment.transport.session == old.session + 1
-    wait_for(lambda: rig.halts, 3, "the motion that was under way is cancelled")
+    wait_for(lambda: rig.halts, 6, "the motion that was under way is cancelled")
     wait_for(lambda: not environment.sensors.faults(), 10, "the sensors are back")
     time.sleep(1.0)
     assert len(rig.taken) == taken
