@@ -43,7 +43,6 @@ META_KEYS = {
     "cameras": list,
     "image_size": list,
     "config": dict,
-    "versions": dict,
 }
 """What agent.json must hold."""
 
@@ -200,9 +199,11 @@ def load_policy(checkpoint: Path, untrained: bool = False) -> tuple[Policy, Lang
     """
     meta = load_meta(checkpoint)
     if meta.get("normalisation", NORMALISATION) != NORMALISATION:
+        versions = meta.get("versions")
+        version = versions.get("manifield", "unknown") if isinstance(versions, dict) else "unknown"
         raise InputError(
             f"{checkpoint} was trained on inputs scaled by {meta['normalisation']}, this version of manifield scales "
-            f"by {NORMALISATION}: use the version that trained it, {meta['versions'].get('manifield', 'unknown')}"
+            f"by {NORMALISATION}: use the version that trained it, {version}"
         )
     try:
         config = AgentConfig.from_mapping(meta["agent"])

@@ -33,7 +33,8 @@ def test_checkpoints_by_step_best_last_and_all(tmp_path):
     for step, measures in FOUND.items():
         folder = tmp_path / f"checkpoints/step_{step:06d}"
         folder.mkdir(parents=True)
-        meta = {"step": step, "metrics": measures, "config": {"best": "val_loss"}}
+        needed = {"agent": {}, "language_identity": "", "tasks": [], "cameras": [], "image_size": [16, 16]}
+        meta = needed | {"step": step, "metrics": measures, "config": {"best": "val_loss"}}
         (folder / "agent.json").write_text(json.dumps(meta))
 
     def steps(which: object) -> list[int]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from demos.dataset import KeyframeDataset, make_sample
+from demos.memory import GIB, Memory
 from demos.store import Episode, open_episode
 from demos.transitions import Conventions
 from manifield.errors import InputError
@@ -44,7 +45,8 @@ def test_only_the_frames_that_are_asked_for_are_decoded(root, monkeypatch):
         return decode(self, index, camera, masks)
 
     monkeypatch.setattr(Episode, "view", note)
-    dataset = KeyframeDataset.open(root, sight(cameras=("front",)), RULES, tasks="open_drawer", select=[0])
+    chosen = {"tasks": "open_drawer", "select": [0], "memory": Memory(GIB)}
+    dataset = KeyframeDataset.open(root, sight(cameras=("front",)), RULES, **chosen)
     assert seen == []
     dataset[1]
     assert seen == [(70, "front", False)]
