@@ -50,6 +50,7 @@ def test_checkpoints_by_step_best_last_and_all(tmp_path):
         choose_checkpoints(tmp_path, [250])
     with pytest.raises(InputError, match="is one checkpoint; give the run's folder"):
         choose_checkpoints(one, "all")
-    (tmp_path / "checkpoints/step_000500/agent.json").write_text(json.dumps({"config": {}}))
+    unkept = needed | {"step": 500, "config": {}}
+    (tmp_path / "checkpoints/step_000500/agent.json").write_text(json.dumps(unkept))
     with pytest.raises(InputError, match="was trained without best="):
         choose_checkpoints(tmp_path, "best")
