@@ -33,7 +33,7 @@ BRIEFLY = 1.0  # seconds that an action that failed waits for a last look
 SETTLE = 0.1  # seconds after a motion before what is seen counts as the state that it led to
 # The rehearsal arm's topics, see `envs.ros.sim_arm`.
 EPISODE_TOPIC, BEGUN_TOPIC, SUCCESS_TOPIC = "/sim_arm/episode", "/sim_arm/begun", "/sim_arm/success"
-_EPISODE_WAIT, _EPISODE_AGAIN = 20.0, 1.0  # seconds
+_EPISODE_WAIT, _EPISODE_AGAIN = 60.0, 1.0  # seconds; a machine may be busy with other things
 
 
 class RosEnvironment(Environment):
