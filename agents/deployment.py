@@ -38,7 +38,7 @@ def run(config: DictConfig) -> int:
     checkpoint = find_checkpoint(Path(config.run))
     meta = load_meta(checkpoint)
     settings["max_actions"] = settings["max_actions"] or meta["agent"]["horizon"]
-    within(settings, max_actions=(1, 1000), viewer=(0, 65535)) if settings["viewer"] is not None else None
+    within(settings, max_actions=(1, 1000), viewer=(0, 65535))
     env = seen_as_in_training(settings["env"], meta)
     asks = env["limits"]["confirm"]
     if asks and not sys.stdin.isatty():
@@ -47,7 +47,7 @@ def run(config: DictConfig) -> int:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     instruction = settings["instruction"] or _ask_for_instruction(meta)
     page = None
-    if settings["viewer"] is not None:
+    if settings["viewer"]:
         from agents.deployment_page import Page
 
         page = Page(settings["host"], settings["viewer"])

@@ -29,7 +29,7 @@ class Page:
             if error.name != "viser":
                 raise
             raise InputError(
-                "the page needs the Python package viser: run `pip install -e .[viewer]`, or give viewer=null"
+                "the page needs the Python package viser: run `pip install -e .[viewer]`, or give viewer=0"
             ) from None
         with redirect_stdout(io.StringIO()):
             self._server = viser.ViserServer(host=host, port=free_port(host, port), verbose=False)
