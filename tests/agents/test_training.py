@@ -243,7 +243,7 @@ def test_checkpoint_of_another_agent_or_truncated_is_refused(train_config, tmp_p
 
 def test_kill_9_leaves_no_half_checkpoint_and_the_run_goes_on(train_config, tmp_path):
     """The real thing: SIGKILL at a random moment of a process that writes checkpoints all the time."""
-    config = train_config("steps=30", "checkpoint_every=1", f"run={tmp_path / 'killed'}")
+    config = train_config("steps=120", "checkpoint_every=1", f"run={tmp_path / 'killed'}")
     OmegaConf.save(config, tmp_path / "config.yaml")
     code = (
         "import sys; from omegaconf import OmegaConf as C; from agents import training as t; t.run(C.load(sys.argv[1]))"
@@ -253,13 +253,13 @@ def test_kill_9_leaves_no_half_checkpoint_and_the_run_goes_on(train_config, tmp_
     deadline = time.monotonic() + 120
     while latest_checkpoint(tmp_path / "killed") is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    time.sleep(0.2)
+    time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
     reached = int(latest_checkpoint(tmp_path / "killed").name.removeprefix("step_"))
     training.run(config)
-    training.run(train_config("steps=30", "checkpoint_every=30", f"run={tmp_path / 'whole'}"))
-    assert 1 <= reached < 30
+    training.run(train_config("steps=120", "checkpoint_every=120", f"run={tmp_path / 'whole'}"))
+    assert 1 <= reached < 120
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 
