@@ -8,8 +8,8 @@ and often enough to learn the demonstrations by heart. (Not published.)
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import permutations
 
 import numpy as np
@@ -26,7 +26,8 @@ _WORD = re.compile(rf"\b({'|'.join([*COLORS, *OTHER_WORDS])})\b")
 _NAMES = {rgb: name for name, rgb in COLORS.items()}
 
 
-def renamed(order: Sequence[int]) -> dict[str, str]:
+@cache  # asked for with every sample
+def renamed(order: tuple[int, ...]) -> dict[str, str]:
     """New names of the colours that have one when channels change places (orange has none where it becomes a spring
     green)."""
     turned = {name: _NAMES.get((rgb[order[0]], rgb[order[1]], rgb[order[2]])) for name, rgb in COLORS.items()}
