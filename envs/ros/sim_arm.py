@@ -128,6 +128,8 @@ class SimArm:
         self._serve_trajectories, self._serve_franka = serve_trajectories, serve_franka
         self._environment = MujocoEnvironment(task, config.cameras, config.image_size, unseen=unseen)
         self._wanted: dict[str, Any] | None = {"task": task, "seed": seed, "variation": variation, "request": 0}
+        self._request: Any = 0  # the last one
+        self._asked_again = False
         self._begun: dict[str, Any] = {}
         self._lock = threading.RLock()
         self._motion: _Motion | None = None
@@ -228,8 +230,10 @@ class SimArm:
     def _set_up(self) -> None:
         """Build the scene that was asked for."""
         with self._lock:
-            wanted, self._wanted = self._wanted, None
+            wanted, again, self._wanted, self._asked_again = self._wanted, self._asked_again, None, False
         if wanted is None:
+            if again:
+                self._tell_begun()
             return
         self._halt(-101, "another episode")
         begun = {**wanted}
@@ -249,7 +253,7 @@ class SimArm:
                 self._hold = self._environment.simulation.joints.copy()
         self._tell_static_frames()
         begun["stamp"] = time.time_ns()
-        self._transport.publish(BEGUN_TOPIC, Text(json.dumps(begun)), latched=True)
+        self._tell_begun()
         self.is_ready.set()
 
     def _advance(self, seconds: float) -> None:
@@ -372,9 +376,10 @@ class SimArm:
             return
         if isinstance(wanted, dict):
             with self._lock:
-                known = [episode.get("request") for episode in (self._begun, self._wanted or {})]
-                if wanted.get("request") not in known:
-                    self._wanted = wanted
+                if wanted.get("request") != self._request:
+                    self._request, self._wanted = wanted.get("request"), wanted
+                else:  # the answer is still to come, or was lost
+                    self._asked_again = True
 
     def _take_fault(self, message: Text) -> None:
         self.faults = Faults(**json.loads(message.text))
@@ -466,6 +471,9 @@ class SimArm:
             for template, image in ((config.topics.color, color), (config.topics.depth, depth)):
                 message = CompressedImage.of(image) if config.topics.compressed else image
                 self._transport.publish(self._picture_topic(template, name), message)
+
+    def _tell_begun(self) -> None:
+        self._transport.publish(BEGUN_TOPIC, Text(json.dumps(self._begun)), latched=True)
 
     def _tell_success(self) -> None:
         if self._is_up():

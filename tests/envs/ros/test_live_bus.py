@@ -85,6 +85,15 @@ def test_who_joins_late_gets_the_latched_value(robot: RclpyTransport, client: Tr
     assert found[0] == Bool(True)
 
 
+def test_what_a_later_publisher_latches_arrives_too(robot: RclpyTransport, client: Transport) -> None:
+    topic = f"/test/latched_later_{type(client).__name__.lower()}"
+    found = heard(client, topic, Bool, latched=True)
+    time.sleep(1.0)
+    robot.publish(topic, Bool(True), latched=True)  # once, before either side can have found the other
+    wait_for(lambda: found, 10, "the latched value arrives")
+    assert found[0] == Bool(True)
+
+
 def test_a_publisher_that_does_not_latch_is_heard_too(robot: RclpyTransport, client: Transport) -> None:
     topic = f"/test/unlatched_{type(client).__name__.lower()}"
     found = heard(client, topic, Bool, latched=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 from envs.interface import Action
-from envs.ros.arm import RosEnvironment
+from envs.ros.arm import BEGUN_TOPIC, RosEnvironment
 from envs.ros.config import RosConfig
 from envs.ros.sim_arm import SimArm
 from tests.envs.ros.memory_bus import Bus, MemoryTransport
@@ -25,7 +27,8 @@ PARTS = {
 
 
 @pytest.fixture
-def environment() -> Iterator[RosEnvironment]:
+def rehearsal() -> Iterator[Bus]:
+    """A bus with the rehearsal arm on it."""
     bus = Bus()
     robot = MemoryTransport(bus)
     robot.start()
@@ -33,11 +36,15 @@ def environment() -> Iterator[RosEnvironment]:
     sim.start()
     thread = threading.Thread(target=sim.spin, daemon=True)
     thread.start()
-    world = RosEnvironment("push_buttons", ["front"], 64, transport_override=MemoryTransport(bus), **PARTS)
-    yield world
-    world.close()
+    yield bus
     sim.end()
     thread.join(10)
+
+
+@pytest.fixture
+def environment(rehearsal: Bus) -> Iterator[RosEnvironment]:
+    with RosEnvironment("push_buttons", ["front"], 64, transport_override=MemoryTransport(rehearsal), **PARTS) as world:
+        yield world
 
 
 def test_an_episode_without_ros(environment: RosEnvironment) -> None:
@@ -56,3 +63,27 @@ def test_an_episode_without_ros(environment: RosEnvironment) -> None:
     assert environment.guard.latched is None
     again = environment.reset(1, 3)
     assert np.linalg.norm(again.observation.gripper_pose[:3] - outcome.observation.gripper_pose[:3]) > 0.1
+
+
+class Forgetful(MemoryTransport):
+    """Loses the first answers of the rehearsal arm, as a bus does whose listeners have not all been found yet."""
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(bus)
+        self.lost = 0
+
+    def deliver(self, topic: str, kind: type[Any], wire: dict[str, Any], callback: Callable[[Any], None]) -> None:
+        if topic == BEGUN_TOPIC and self.lost < 3:
+            self.lost += 1
+        else:
+            super().deliver(topic, kind, wire, callback)
+
+
+def test_an_answer_that_was_lost_is_given_again(rehearsal: Bus) -> None:
+    """And the scene is not built a second time for it, which would move everything under the policy's eyes."""
+    forgetful = Forgetful(rehearsal)
+    with RosEnvironment("push_buttons", ["front"], 64, transport_override=forgetful, **PARTS) as world:
+        world.reset(0, 0)
+        assert forgetful.lost == 3
+        answers = [json.loads(said.text) for topic, said in rehearsal.said if topic == BEGUN_TOPIC]
+        assert len({answer["stamp"] for answer in answers if answer["request"]}) == 1
