@@ -9,6 +9,9 @@ from torch import Tensor
 from perception.voxels import cell_centres, cell_index
 
 EDGE = 0.03  # metres: most that a cell measures
+TRACE = 1e-10
+"""Per metre: what is solid in a cell or a little beside it leaves more than this in its middle, though a 10⁷th of
+what could be seen."""
 
 
 def survey_shape(low: Tensor, high: Tensor) -> tuple[int, int, int]:
@@ -23,14 +26,12 @@ def survey_points(low: Tensor, high: Tensor) -> Tensor:
 
 
 class EmptySpace:
-    """A grid over each of B scenes' boxes. Space is taken for empty where the density is low in the middles of the 2³
-    cells around and of those beside them; what is thinner than a cell may hide between, if it does not lie at a known
-    point.
+    """A grid over each of B scenes' boxes. Space is taken for empty where there is no trace of density in the middles
+    of the 2³ cells around; what is thinner than a cell may hide between, if it does not lie at a known point.
 
     Args:
-        low, high: [B, 3] corners of the boxes. density: [B, N] per metre, at `survey_points`. least: up to which
-            density a cell is empty. points, batch_index: [M, 3] where something was seen, and whose [M]; None for
-            nowhere.
+        low, high: [B, 3] corners of the boxes. density: [B, N] per metre, at `survey_points`. points, batch_index:
+            [M, 3] where something was seen, and whose [M]; None for nowhere.
     """
 
     def __init__(
@@ -38,18 +39,15 @@ class EmptySpace:
         low: Tensor,
         high: Tensor,
         density: Tensor,
-        least: float,
         points: Tensor | None = None,
         batch_index: Tensor | None = None,
     ) -> None:
         x, y, z = shape = survey_shape(low, high)
-        held = (density > least).float()
+        held = (density > TRACE).float()
         if points is not None and batch_index is not None:
             held.view(-1)[_numbers(points, batch_index, low, high, shape)] = 1.0
-        cells = held.view(-1, 1, *shape)
-        beside = [F.max_pool3d(cells, n, 1, tuple(k // 2 for k in n)) for n in ((3, 1, 1), (1, 3, 1), (1, 1, 3))]
         # Between the middles: boxes of which there is one more along each axis than of cells.
-        self._held = F.max_pool3d(torch.stack(beside).amax(dim=0), 2, 1, 1).flatten() > 0
+        self._held = F.max_pool3d(held.view(-1, 1, *shape), 2, 1, 1).flatten() > 0
         half = (high - low) / torch.tensor(shape, device=low.device) / 2
         self._grid = (low - half, high + half, (x + 1, y + 1, z + 1))
 

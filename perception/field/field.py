@@ -35,9 +35,10 @@ class FieldConfig:
 
     width, blocks, injections: of the network. frequencies, base: of the positional encoding. coarse, fine: samples a
     ray; guided: how many of the fine ones training puts around the measured depth, scattered by `spread` metres.
-    sift: whether training looks first, without gradients, which samples hold something. pictures: whether it is told
-    pictures too. background: "learned" (from the ray) or "constant". stop: a ray ends where no more than this part of
-    it gets past; 0 for never. empty: density (per metre) up to which space holds nothing.
+    sift: whether training looks first, without gradients, which samples hold something (on a CPU only). pictures:
+    whether it is told pictures too. background: "learned" (from the ray) or "constant". stop: a ray ends where no more
+    than this part of it gets past; 0 for never. empty: density (per metre) up to which training takes a
+    sample for nothing.
     """
 
     width: int = 512
@@ -148,11 +149,10 @@ class NeuralField(nn.Module):
 
     def _ask_in_order(self, told: Told, rays: Rays, depths: Tensor, first: int, answers: Answers) -> None:
         """Ask the network at depths [B, R, S], front to back; of rays that nothing gets past any more, no further."""
-        c, learning = self.config, torch.is_grad_enabled()
-        if not c.stop or (learning and not c.sift):
+        if not self.config.stop or (torch.is_grad_enabled() and not self._sifts(depths)):
             self._ask(told, rays, depths, first, torch.ones_like(depths, dtype=torch.bool), answers)
             return
-        length, lengths, most = torch.zeros_like(rays.near), rays.lengths(), -math.log(c.stop)
+        length, lengths, most = torch.zeros_like(rays.near), rays.lengths(), -math.log(self.config.stop)
         last = depths.new_zeros(*depths.shape[:2], 0)
         for start in range(0, depths.shape[-1], STRETCH):
             some = depths[..., start : start + STRETCH]
@@ -183,7 +183,7 @@ class NeuralField(nn.Module):
         unit = take(F.normalize(rays.directions, dim=-1), chosen // samples)
         points = take(points, chosen)
         inside, condition = told.inside(points), told.at(points)
-        if self.config.sift and first < self.config.coarse and torch.is_grad_enabled():
+        if self._sifts(points) and first < self.config.coarse and torch.is_grad_enabled():
             # Where density is nearly 0, so is its gradient, and what the sample adds to its ray. (The fine samples lie
             # where there is something, or should be.)
             with torch.no_grad():
@@ -197,6 +197,10 @@ class NeuralField(nn.Module):
         place = chosen_too // samples * answers.shape[2] + first + chosen_too % samples
         answers.add(place, density, colour, trunk)
         return found.new_zeros(wanted.shape).scatter(1, chosen, found).view(depths.shape)
+
+    def _sifts(self, tensor: Tensor) -> bool:
+        """Whether training looks before it asks: on a GPU waiting for an answer takes longer than asking everywhere."""
+        return self.config.sift and not tensor.is_cuda
 
     def _query(self, points: Tensor, unit: Tensor, told: Told) -> tuple[Tensor, Tensor, Tensor]:
         """The network's answers at points [B, N, 3] seen along unit directions [B, N, 3]."""
@@ -218,7 +222,7 @@ class NeuralField(nn.Module):
         centres = survey_points(told.low, told.high)
         down = torch.tensor([0.0, 0.0, -1.0], device=centres.device)
         parts = [self._query(some, down.expand_as(some), told)[0] for some in centres.split(SURVEYED, dim=1)]
-        return EmptySpace(told.low, told.high, torch.cat(parts, dim=1), self.config.empty, points, batch_index)
+        return EmptySpace(told.low, told.high, torch.cat(parts, dim=1), points, batch_index)
 
     def features_at(self, points: Tensor, told: Told) -> Tensor:
         """[B, N, F] the teacher's feature at points [B, N, 3], as seen from above; without a teacher what the network
