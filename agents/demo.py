@@ -25,7 +25,7 @@ def run(config: DictConfig) -> None:
     views = config.field_views
     # Scenes of their own, to judge the field's pictures on: other seeds than those trained on.
     held = [f"data={config.held}", f"episodes={config.held_episodes}", f"workers={config.workers}", "seed=1"]
-    teacher = ["teacher=efficientnet", f"teacher.side={config.feature_side}"]
+    teacher = ["teacher=efficientnet", f"teacher.side={config.feature_side}", "device=cpu"]
     learned = cache_folder(config.data, "efficientnet") / REDUCTION
     with_field = [
         ("collect", [*held, tasks, f"field_views.count={views}"]),

@@ -27,6 +27,7 @@ from demos.features import (
 )
 from demos.images import read_rgb
 from demos.store import open_episode, select_episodes
+from manifield.devices import find_device
 from manifield.errors import InputError, within
 from manifield.files import only_writer
 from manifield.progress import Progress
@@ -56,8 +57,9 @@ def run(config: DictConfig) -> int:
     if config.every is not None:
         within(config, every=(1, 10**6))
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    device = find_device(config.device)
     episodes = select_episodes(config.data, settings["tasks"], settings["select"])
-    teacher = make_teacher(settings["teacher"])
+    teacher = make_teacher(settings["teacher"]).to(device)
     cache = cache_folder(config.data, teacher.name) if config.cache is None else Path(config.cache)
     jobs = _plan(episodes, cache, config, teacher)
     with only_writer(cache, "features", "cache"):

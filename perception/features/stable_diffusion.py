@@ -98,7 +98,7 @@ class StableDiffusion(Teacher):
         if self._unet is None:
             return input_of(self._block, lambda: self._vae.decode(latent))
         latent = latent * self._vae.config.scaling_factor
-        noise = torch.randn(latent[:1].shape, generator=torch.Generator().manual_seed(NOISE_SEED))
+        noise = torch.randn(latent[:1].shape, generator=torch.Generator().manual_seed(NOISE_SEED)).to(latent)
         noisy = self._signal**0.5 * latent + (1 - self._signal) ** 0.5 * noise
         words = self._words(prompt).expand(len(pixels), -1, -1)
         return input_of(self._block, lambda: self._unet(noisy, self._step, encoder_hidden_states=words))
@@ -110,7 +110,7 @@ class StableDiffusion(Teacher):
             tokens = self._tokenizer(
                 prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
             ).input_ids
-            self._known[prompt] = self._text(tokens).last_hidden_state
+            self._known[prompt] = self._text(tokens.to(self.device)).last_hidden_state
         return self._known[prompt]
 
 

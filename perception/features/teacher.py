@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -47,6 +47,15 @@ class Teacher(ABC):
     normalisation: Normalisation
     prompt: str | None = None
     identity: str
+    device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> Self:
+        """Move its networks to a device and look at pictures there."""
+        for part in vars(self).values():
+            if isinstance(part, nn.Module):
+                part.to(device)
+        self.device = device
+        return self
 
     def __call__(self, pictures: np.ndarray, instruction: str = "") -> np.ndarray:
         """Features [N, h, w, channels] float32 that cover each picture evenly; h = w = side / stride.
@@ -63,16 +72,16 @@ class Teacher(ABC):
             raise InputError(
                 f"{self.name}: pictures must be [N, H, W, 3] uint8, not {list(pictures.shape)} {pictures.dtype}"
             )
-        pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+        pixels = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() / 255
         if pixels.shape[2:] != (self.side, self.side):
             pixels = F.interpolate(pixels, (self.side, self.side), mode="bilinear", antialias=True)
-        mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in self.normalisation)
+        mean, deviation = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in self.normalisation)
         with torch.inference_mode():
             features = self._features((pixels - mean) / deviation, (self.prompt or "").format(instruction=instruction))
         expected = (len(pictures), self.channels, self.side // self.stride, self.side // self.stride)
         if features.shape != expected:
             raise InputError(f"{self.identity}: gave features {list(features.shape)} instead of {list(expected)}")
-        return np.ascontiguousarray(features.float().permute(0, 2, 3, 1).numpy())
+        return np.ascontiguousarray(features.float().permute(0, 2, 3, 1).cpu().numpy())
 
     @abstractmethod
     def _features(self, pixels: Tensor, prompt: str) -> Tensor:

@@ -254,6 +254,32 @@ def test_wrong_settings_of_clip(tmp_path):
 
 
 @pytest.mark.skipif(find_spec("open_clip") is not None, reason="the extra `clip` is installed")
+def _small(name: str, folder: Path) -> Teacher:
+    if name == "efficientnet":
+        return EfficientNet(side=64)
+    if name == "dino":
+        return Dino(str(save_dino(folder)), side=56)
+    if name.startswith("clip"):
+        from perception.features.clip import Clip
+
+        return Clip(*save_clip(folder, name.removeprefix("clip.")), side=64)
+    return StableDiffusion(str(save_stable_diffusion(folder)), layer=name, step=10, side=64)
+
+
+DEVICES = [pytest.param(name, marks=needs_diffusers) for name in ("decoder.1", "unet.1")]
+DEVICES += [pytest.param(name, marks=needs_clip) for name in ("clip.transformer", "clip.resnet")]
+
+
+@pytest.mark.parametrize("name", ["efficientnet", "dino", *DEVICES])
+def test_all_of_a_teacher_moves_to_a_device(tmp_path, name):
+    """The device "meta" takes no tensor from elsewhere, as little as a GPU does."""
+    teacher = _small(name, tmp_path).to(torch.device("meta"))
+    with torch.inference_mode():
+        features = teacher._features(torch.zeros(2, 3, teacher.side, teacher.side, device="meta"), "a robot arm")
+    cells = teacher.side // teacher.stride
+    assert features.device.type == "meta" and features.shape == (2, teacher.channels, cells, cells)
+
+
 def test_a_missing_extra_is_named():
     from perception.features.clip import Clip
 
