@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -84,35 +85,56 @@ def place_and_peak(volume: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _PlaceAndPeak(torch.autograd.Function):
-    """Channel by channel, so that no softmax of the whole volume is kept (512 MB of 100³ cells and 128 channels)."""
+    """A few channels at a time, so that no softmax of the whole volume is kept (512 MB of 100³ cells and 128 channels):
+    one on a CPU, as many on a GPU as give it something to do."""
 
     @staticmethod
     def forward(ctx: Any, volume: Tensor) -> tuple[Tensor, Tensor]:
-        rows, places = volume.flatten(2).flatten(0, 1), _places(volume)
-        peaks, at = rows.max(dim=1)
-        mass = places.new_empty(rows.shape[1])
-        sums = torch.stack([_mass(mass, row, peak) @ places for row, peak in zip(rows, peaks, strict=True)])
-        mean = sums[:, :3] / sums[:, 3:]
-        ctx.save_for_backward(volume, peaks, at, mean, sums[:, 3])
-        return mean.view(len(volume), -1), peaks.view(len(volume), -1)
+        rows, places = volume.flatten(2), _places(volume)
+        peaks, at = rows.max(dim=2)
+        mass = places.new_empty(_at_once(volume), rows.shape[2])
+        sums = torch.stack(
+            [
+                torch.cat([_mass(mass, some, peak) @ places for some, peak in _some(len(mass), row, peaks[number])])
+                for number, row in enumerate(rows)
+            ]
+        )
+        mean = sums[..., :3] / sums[..., 3:]
+        ctx.save_for_backward(volume, peaks, at, mean, sums[..., 3])
+        return mean.flatten(1), peaks
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         volume, peaks, at, mean, totals = ctx.saved_tensors
-        rows, places = volume.flatten(2).flatten(0, 1), _places(volume)
-        by_rows, mass = torch.empty_like(rows), places.new_empty(rows.shape[1])
-        share = gradients[0].reshape(-1, 3) / (totals[:, None] * TEMPERATURE)
-        offset = -(share * mean).sum(dim=1, keepdim=True)
-        for number, by in enumerate(torch.cat([share, offset], dim=1)):
-            torch.mul(_mass(mass, rows[number], peaks[number]), places @ by, out=mass)
-            by_rows[number] = mass
-        by_rows[torch.arange(len(rows), device=rows.device), at] += gradients[1].reshape(-1).to(rows.dtype)
-        return by_rows.view(volume.shape)
+        rows, places = volume.flatten(2), _places(volume)
+        by_volume = torch.empty_like(volume)
+        by_rows, mass = by_volume.flatten(2), places.new_empty(_at_once(volume), rows.shape[2])
+        share = gradients[0].reshape(mean.shape) / (totals[..., None] * TEMPERATURE)
+        by = torch.cat([share, -(share * mean).sum(dim=2, keepdim=True)], dim=2)
+        for number, row in enumerate(rows):
+            parts = _some(len(mass), row, peaks[number], by[number], by_rows[number])
+            for some, peak, by_some, into in parts:
+                into.copy_(_mass(mass, some, peak).mul_(by_some @ places.T))
+        sample, channel = (torch.arange(n, device=rows.device) for n in rows.shape[:2])
+        by_rows[sample[:, None], channel, at] += gradients[1].to(rows.dtype)
+        return by_volume
 
 
-def _mass(into: Tensor, row: Tensor, peak: Tensor) -> Tensor:
-    """The softmax of a row, but for its sum. (Where it is as good as 0 it must not become a subnormal number: slow.)"""
-    return into.copy_(row).sub_(peak).mul_(1 / TEMPERATURE).clamp_(min=-80.0).exp_()
+def _at_once(volume: Tensor) -> int:
+    """Channels."""
+    return 64 if volume.is_cuda else 1
+
+
+def _some(count: int, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """So many rows at a time of each."""
+    return zip(*(row.split(count) for row in rows), strict=True)
+
+
+def _mass(into: Tensor, rows: Tensor, peaks: Tensor) -> Tensor:
+    """The softmax of rows, but for the sums. (Where it is as good as 0 it must not become a subnormal number: slow.)"""
+    into = into[: len(rows)]
+    highest = peaks[:, None].float() / -TEMPERATURE
+    return torch.add(highest, rows, alpha=1 / TEMPERATURE, out=into).clamp_(min=-80.0).exp_()
 
 
 def _places(volume: Tensor) -> Tensor:

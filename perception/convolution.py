@@ -2,6 +2,7 @@
 
 In float32 on a CPU, four cells along x share products (Winograd's F(4, 3): Lavin & Gray 2016, section 4.1): half the
 arithmetic, the same function up to rounding; neither the volumes side by side nor their borders are made as a whole.
+In bfloat16 and on a GPU, whose matrix units have the arithmetic for nothing, they are, in one copy.
 For a single output it comes first what the taps make of all cells, and then the sum over neighbours.
 """
 
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perception.layout import layout_for, with_borders, without_borders
 from perception.products import READ, SUMS, Products, working_dtype, worth_sharing
 
 
@@ -28,21 +30,41 @@ class Convolution(nn.Conv3d):
         if self.out_channels == 1:
             return self._one(_joined(volumes))
         if not worth_sharing(self.weight.device, working_dtype(self.weight)):
-            return super().forward(_joined(volumes))
+            return self.plain(*volumes)
         assert self.bias is not None
         with torch.autocast(self.weight.device.type, enabled=False):
             found: Tensor = _InSlabs.apply(self.weight, self.bias, *(volume.float() for volume in volumes))
         return found
 
+    def plain(self, *volumes: Tensor) -> Tensor:
+        """The same by the library's convolution."""
+        arguments = (working_dtype(self.weight), layout_for(self.weight))
+        return F.conv3d(_WithBorders.apply(*arguments, *volumes), self.weight, self.bias)
+
     def _one(self, volume: Tensor) -> Tensor:
         """What every tap makes of every cell, by one product of matrices, and then the sum over neighbours."""
         taps = (self.weight[0].flatten(1).T @ volume.flatten(2)).unflatten(2, volume.shape[2:])
-        found: Tensor = _Neighbours.apply(F.pad(taps, [1] * 6, mode="replicate"))
+        found: Tensor = _Neighbours.apply(_WithBorders.apply(taps.dtype, torch.contiguous_format, taps))
         return found if self.bias is None else found + self.bias
 
 
 def _joined(volumes: tuple[Tensor, ...]) -> Tensor:
     return volumes[0] if len(volumes) == 1 else torch.cat(volumes, dim=1)  # which would copy a single one
+
+
+class _WithBorders(torch.autograd.Function):
+    """Volumes side by side within replicated borders of one cell."""
+
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, layout: torch.memory_format, *volumes: Tensor) -> Tensor:
+        ctx.kinds = [(volume.shape[1], volume.dtype) for volume in volumes]
+        return with_borders(volumes, 1, dtype, layout)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        # Nobody else has this gradient: what has borders goes into one convolution, or one sum.
+        parts = without_borders(gradients[0], 1).split([channels for channels, _ in ctx.kinds], dim=1)
+        return None, None, *(part.to(dtype) for part, (_, dtype) in zip(parts, ctx.kinds, strict=True))
 
 
 class _Neighbours(torch.autograd.Function):

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perception.layout import laid_out
+
 
 class Block(nn.Module):
     """Convolution, group norm, optional FiLM, activation: [B, in, X, Y, Z] → [B, out, X/s, Y/s, Z/s] (rounded up)."""
@@ -64,7 +66,7 @@ class UNet(nn.Module):
 
     def forward(self, volume: Tensor, context: Tensor | None = None) -> Tensor:
         if isinstance(self.entry, nn.Sequential):
-            return self.entry(volume)  # type: ignore[no-any-return]
+            return self.entry(laid_out(volume))  # type: ignore[no-any-return]
         volume = self.entry(volume, context)
         levels = [volume]
         for down, deep in zip(self.down, self.deep, strict=True):
@@ -74,7 +76,7 @@ class UNet(nn.Module):
             skip = levels.pop()
             volume = F.interpolate(up(volume), size=skip.shape[2:], mode="trilinear", align_corners=False)
             volume = merge(volume + skip if self.skips else volume, context)
-        return self.exit(volume)
+        return self.exit(laid_out(volume))
 
 
 class PointEncoder(nn.Module):

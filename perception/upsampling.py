@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perception.layout import layout_for, with_borders, without_borders
 from perception.products import convolve, convolve_backward, working_dtype, worth_sharing
 
 Slices = tuple[slice, slice, slice]
@@ -67,8 +68,9 @@ class _Function(torch.autograd.Function):
         ctx.save_for_backward(volume, weight, taps)
         ctx.groups = groups
         scale, (batch, _, *shape), out = len(taps), volume.shape, len(weight)
-        padded = F.pad(volume, [taps.shape[2] // 2] * 6, mode="replicate")
-        result = volume.new_empty(batch, out, *(n * scale for n in shape))
+        layout, size = layout_for(volume), (batch, out, *(n * scale for n in shape))
+        padded = with_borders([volume], taps.shape[2] // 2, volume.dtype, layout)
+        result = torch.empty(size, dtype=volume.dtype, device=volume.device, memory_format=layout)
         fine = result.view(batch, out, shape[0], scale, shape[1], scale, shape[2], scale)
         for places, reads in groups:
             kernel = _coarse_kernel(weight, taps, places, reads)
@@ -83,15 +85,15 @@ class _Function(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor, Tensor, None]:
         volume, weight, taps = ctx.saved_tensors
         scale, (batch, _, *shape), out = len(taps), volume.shape, len(weight)
-        reach = taps.shape[2] // 2
-        padded = F.pad(volume, [reach] * 6, mode="replicate")
+        reach, layout = taps.shape[2] // 2, layout_for(volume)
+        padded = with_borders([volume], reach, volume.dtype, layout)
         wide = torch.promote_types(weight.dtype, torch.float32)
         into, by_weight = torch.zeros_like(padded), torch.zeros_like(weight, dtype=wide)
         fine = gradients[0].reshape(batch, out, shape[0], scale, shape[1], scale, shape[2], scale)
         for places, reads in ctx.groups:
             kernel, window = _coarse_kernel(weight, taps, places, reads), _window(reads, shape)
-            part = fine[:, :, :, places[0], :, places[1], :, places[2]].permute(0, 3, 5, 7, 1, 2, 4, 6)
-            wanted, weights = part.reshape(batch, -1, *shape), kernel.flatten(0, 3)
+            part, weights = fine[:, :, :, places[0], :, places[1], :, places[2]], kernel.flatten(0, 3)
+            wanted = _gathered(part, layout)
             if _shares(weights):
                 by_window, by_kernel = convolve_backward(padded[window], weights, wanted)
             else:
@@ -101,8 +103,14 @@ class _Function(torch.autograd.Function):
                 )  # fmt: skip
             into[window] += by_window
             by_weight += _fine_kernel(by_kernel.view(kernel.shape).to(wide), taps, places, reads)
-        by_volume = torch.ops.aten.replication_pad3d_backward(into, volume, [reach] * 6)
-        return None, by_volume, by_weight.to(weight.dtype), gradients[0].sum(dim=(0, 2, 3, 4)), None
+        return None, without_borders(into, reach), by_weight.to(weight.dtype), gradients[0].sum(dim=(0, 2, 3, 4)), None
+
+
+def _gathered(part: Tensor, layout: torch.memory_format) -> Tensor:
+    """[B, places x · y · z · out, X, Y, Z] of [B, out, X, places x, Y, places y, Z, places z], copied once."""
+    if layout == torch.channels_last_3d:
+        return part.permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4).movedim(-1, 1)
+    return part.permute(0, 3, 5, 7, 1, 2, 4, 6).flatten(1, 4)
 
 
 def _shares(weights: Tensor) -> bool:

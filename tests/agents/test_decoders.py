@@ -31,8 +31,10 @@ def test_where_a_channel_has_its_mass():
     assert peak[0].tolist() == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 64])  # a CPU's and a GPU's
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_places_and_their_gradients(channels_last):
+def test_places_and_their_gradients(monkeypatch, channels_last, at_once):
+    monkeypatch.setattr("agents.decoders._at_once", lambda _: at_once)
     torch.manual_seed(0)
     values = 0.02 * torch.randn(2, 3, 4, 5, 6)
     if channels_last:

@@ -11,12 +11,14 @@ from perception.convolution import Convolution
 
 @pytest.mark.parametrize("shape", [(8, 5, 6), (7, 3, 4), (1, 1, 1), (2, 9, 3)])
 @pytest.mark.parametrize(("channels", "out"), [((5,), 4), ((3, 4), 4), ((5,), 1)])
-def test_it_is_the_same_function_with_the_same_gradients(channels, out, shape):
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_it_is_the_same_function_with_the_same_gradients(monkeypatch, on_gpu, channels, out, shape):
+    monkeypatch.setattr("perception.convolution.layout_for", lambda _: torch.channels_last_3d)
     torch.manual_seed(0)
     convolution = Convolution(sum(channels), out)
     results = []
     for function in (
-        convolution,
+        convolution.plain if on_gpu else convolution,
         lambda *v: F.conv3d(F.pad(torch.cat(v, 1), [1] * 6, "replicate"), convolution.weight, convolution.bias),
     ):
         draw = torch.Generator().manual_seed(1)

@@ -18,7 +18,9 @@ def plain(fused: UpsampledConvolution, volume: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("kernel", "scale"), [(5, 5), (3, 2), (5, 2), (3, 5), (1, 3), (7, 3)])
 @pytest.mark.parametrize("shape", [(4, 3, 5), (1, 2, 6)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_it_is_the_same_function_with_the_same_gradients(kernel, scale, shape, dtype):
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])  # a CPU's and a GPU's
+def test_it_is_the_same_function_with_the_same_gradients(monkeypatch, layout, kernel, scale, shape, dtype):
+    monkeypatch.setattr("perception.upsampling.layout_for", lambda _: layout)
     torch.manual_seed(0)
     fused = UpsampledConvolution(3, 4, kernel, scale).to(dtype)
     fused.taps = fine_to_coarse(kernel, scale).to(dtype)
