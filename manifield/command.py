@@ -51,7 +51,16 @@ FLAGS = ("--help", "--multirun", "--print-config", "--traceback", "--version")
 OWN_PACKAGES = ("agents", "envs", "perception", "demos", "configs", "manifield")
 
 # Packages that only some need → the extra of pyproject.toml that brings them.
-EXTRAS = {"cv2": "calibration", "rosbags": "bags"}
+EXTRAS = {
+    "cv2": "calibration",
+    "diffusers": "diffusion",
+    "efficientnet_lite_pytorch": "features",
+    "open_clip": "clip",
+    "ray": "ray",
+    "rosbags": "bags",
+    "roslibpy": "ros",
+    "viser": "viewer",
+}
 
 # What the machine or its user must mend, as opposed to a bug: these lose their traceback.
 SYSTEM_ERRORS = {

@@ -81,6 +81,7 @@ def full_disk(config: DictConfig) -> None:
         (raising(PermissionError(errno.EACCES, "Permission denied", "runs/x")), "permission denied: runs/x"),
         (full_disk, "the disk is full: "),
         (raising(ModuleNotFoundError("No module", name="open_clip.model")), "'open_clip.model' is not installed"),
+        (raising(ModuleNotFoundError("No module", name="roslibpy")), "run `pip install -e '.[ros]'`"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(function, message: str, report, capsys: pytest.CaptureFixture[str]) -> None:
