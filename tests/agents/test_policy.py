@@ -47,6 +47,20 @@ def test_shapes_of_every_stage(policy):
     assert ((found.position >= found.low[1]) & (found.position <= found.high[1])).all()
 
 
+def test_points_are_looked_at_in_round_numbers_when_acting(policy):
+    """Or PyTorch remembers a plan for each number of them; those that fill up change nothing."""
+    stage, looked = policy.stages[0], []
+    hook = stage.point_encoder.register_forward_pre_hook(lambda _, arguments: looked.append(len(arguments[0])))
+    for points in (40, 497, 503, 512, 20_000, 20_100):
+        some = batch(points=points)
+        acting = policy(some).q[0]
+        stage.train()
+        assert torch.allclose(acting, policy(some).q[0], atol=1e-4)
+        stage.eval()
+    hook.remove()
+    assert looked == [1024, 80, 1024, 994, 1024, 1006, 1024, 1024, 40960, 40000, 40960, 40200]
+
+
 def test_padding_words_do_not_matter(policy):
     first = batch()
     second = replace(first, words=first.words.clone())
