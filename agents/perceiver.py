@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from perceiver_pytorch.perceiver_io import FeedForward, PreNorm
 from torch import Tensor, nn
 
+from agents.dropping import dropping_attention
+
 
 class Attention(nn.Module):
     """Multi-head attention on torch's fused kernel.
@@ -30,13 +32,13 @@ class Attention(nn.Module):
         """`mask` [B, K] is True where the context may be read."""
         context = x if context is None else context
         keys, values = self.to_kv(context).chunk(2, dim=-1)
-        out = F.scaled_dot_product_attention(
-            self._split(self.to_q(x)),
-            self._split(keys),
-            self._split(values),
-            attn_mask=None if mask is None else mask[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        q, k, v = (self._split(part) for part in (self.to_q(x), keys, values))
+        mask = None if mask is None else mask[:, None, None, :]
+        dropout = self.dropout if self.training else 0.0
+        if dropout and x.device.type == "cpu":
+            out = dropping_attention(q, k, v, mask, dropout)
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return self.to_out(out.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:

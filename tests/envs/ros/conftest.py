@@ -36,6 +36,14 @@ PATIENT = {"picture_age": 0.6, "joint_age": 0.5, "stamp_age": 1.0, "spread": 0.4
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test on the real bus has three tries. Its limits in milliseconds hold for a chain of six processes, and a
+    machine that others use withholds one of them for longer now and then; what is slow by itself fails each time."""
+    for item in items:
+        if item.get_closest_marker("ros"):
+            item.add_marker(pytest.mark.flaky(reruns=2))
+
+
 def wait_for(true: Callable[[], object], seconds: float, what: str) -> None:
     """Until something is so; fails the test if it is not within `seconds`."""
     begin = time.monotonic()
