@@ -257,12 +257,14 @@ def load_weights(module: nn.Module, checkpoint: Path, name: str = POLICY_FILE) -
         raise InputError(f"{path} holds the weights of another agent: {str(error).splitlines()[-1].strip()}") from error
 
 
-LAST, GROUP = "last.", "group."
+LAST, GROUP, FOCUS = "last.", "group.", "focus."
 
 
-def training_state(optimiser: torch.optim.Optimizer, last: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What going on needs beside the weights: the optimiser's state and, if what is stored as the weights is an
-    average, the last ones. Under FSDP every process has to ask."""
+def training_state(
+    optimiser: torch.optim.Optimizer, last: dict[str, Tensor], focus: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """What going on needs beside the weights: the optimiser's state; if what is stored as the weights is an average,
+    the last ones; and what `agents.focus` has seen, if it is used. Under FSDP every process has to ask."""
     state = optimiser.state_dict()
     flat = {
         f"{i}.{name}": whole(torch.as_tensor(v)) for i, values in state["state"].items() for name, v in values.items()
@@ -270,27 +272,31 @@ def training_state(optimiser: torch.optim.Optimizer, last: dict[str, Tensor]) ->
     groups = enumerate(state["param_groups"])
     flat |= {f"{GROUP}{i}": torch.tensor(group["step"]) for i, group in groups if "step" in group}
     flat |= {LAST + name: value for name, value in last.items()}
+    flat |= {FOCUS + name: value for name, value in focus.items()}
     return {name: value.contiguous() for name, value in flat.items()}
 
 
-def load_training(checkpoint: Path, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Read training.safetensors into an optimiser over the same parameters; the last weights by name, if it has any."""
+def load_training(checkpoint: Path, optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Read training.safetensors into an optimiser over the same parameters. Returns the last weights by name and what
+    `agents.focus` has seen, each empty if there is none."""
     path = checkpoint / "training.safetensors"
     try:
         flat = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read ({error}): start anew with another run=") from error
     state: dict[int, dict[str, Tensor]] = {}
-    last, known = {}, optimiser.state_dict()
+    last, focus, known = {}, {}, optimiser.state_dict()
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     for key, value in flat.items():
         number, name = key.split(".", 1)
         if key.startswith(LAST):
             last[name] = value
+        elif key.startswith(FOCUS):
+            focus[name] = value
         elif key.startswith(GROUP):
             known["param_groups"][int(name)]["step"] = int(value)
         else:
             state.setdefault(int(number), {})[name] = like(value, parameters[int(number)])
     known["state"] = state
     optimiser.load_state_dict(known)
-    return last
+    return last, focus

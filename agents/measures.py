@@ -31,22 +31,24 @@ def training_metrics(prediction: Prediction, targets: Targets, soft: bool) -> di
     Args:
         soft: whether labels are; a class beside the right one (5° for 72 of them) then counts as right, too.
     """
-    coarse = decode_position(prediction.q[0], prediction.low[0], prediction.high[0], soft=True)
     last = decode_position(prediction.q[-1], prediction.low[-1], prediction.high[-1], soft)
     label = targets.rotation.gather(2, prediction.rotation.argmax(dim=2, keepdim=True))[..., 0]
     known = targets.collision != UNKNOWN
     collision = (prediction.collision.argmax(1) == targets.collision)[known]
     return {
-        "train_coarse_cm": 100 * _median_distance(coarse, targets.position),
-        "train_translation_cm": 100 * _median_distance(last, targets.position),
+        "train_coarse_cm": 100 * float(coarse_distances(prediction, targets).median()),
+        "train_translation_cm": 100 * float((last - targets.position).norm(dim=1).median()),
         "train_rotation": float((label > 0.5 * targets.rotation.amax(dim=2)).all(dim=1).float().mean()),
         "train_gripper": float((prediction.gripper.argmax(1) == targets.gripper).float().mean()),
         "train_collision": float(collision.float().mean()) if len(collision) else math.nan,
     }
 
 
-def _median_distance(a: Tensor, b: Tensor) -> float:
-    return float((a - b).norm(dim=1).median())
+@torch.no_grad()
+def coarse_distances(prediction: Prediction, targets: Targets) -> Tensor:
+    """[B] metres from what the first look at the scene finds to the goal."""
+    coarse = decode_position(prediction.q[0], prediction.low[0], prediction.high[0], soft=True)
+    return (coarse - targets.position).norm(dim=1)
 
 
 class Validation:

@@ -136,13 +136,18 @@ def anyone(said: bool, fabric: Fabric) -> bool:
 def mean_over(row: dict[str, float], fabric: Fabric) -> dict[str, float]:
     """Numbers averaged over all processes, each over those that have one (NaN: none); without those that nobody has."""
     values = torch.tensor(list(row.values()), dtype=torch.float64, device=fabric.device)
-    sums = torch.stack([values.nan_to_num(), values.isfinite().double()])
-    if fabric.world_size > 1:
-        total = fabric.all_reduce(sums, reduce_op="sum")
-        assert isinstance(total, torch.Tensor)
-        sums = total
+    sums = sum_over(torch.stack([values.nan_to_num(), values.isfinite().double()]), fabric)
     counted = zip(row, sums[0].tolist(), sums[1].tolist(), strict=True)
     return {name: value / count for name, value, count in counted if count}
+
+
+def sum_over(values: torch.Tensor, fabric: Fabric) -> torch.Tensor:
+    """A tensor's sum over all processes."""
+    if fabric.world_size == 1:
+        return values.clone()
+    total = fabric.all_reduce(values.to(fabric.device), reduce_op="sum")
+    assert isinstance(total, torch.Tensor)
+    return total.cpu()
 
 
 def _part() -> None:

@@ -10,12 +10,22 @@ from manifield.configuration import differences
 from manifield.errors import InputError
 
 WHAT_A_RUN_IS = (
-    *("agent", "field", "data", "episodes", "transitions", "augmentation", "first_keyframe_weight", "sampling"),
+    *(
+        "agent",
+        "field",
+        "data",
+        "episodes",
+        "transitions",
+        "augmentation",
+        "first_keyframe_weight",
+        "focus",
+        "sampling",
+    ),
     *("steps", "batch", "accumulate", "optimiser", "learning_rate", "schedule", "weight_decay", "warmup", "clip"),
     *("ema", "precision", "threads", "seed"),
 )
 """Config keys that a resumed run must share with the run it goes on from (`episodes` stands for tasks and select)."""
-ADDED = {"sampling": "balanced"}
+ADDED = {"sampling": "balanced", "focus": 0.0}
 """Of keys that older runs do not have, what these did."""
 
 

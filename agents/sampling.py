@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from agents.config import AgentConfig
+from agents.focus import Focus
 from demos.augment import augment, thin
 from demos.dataset import KeyframeDataset, Sample
 from demos.recolour import recolour
@@ -20,8 +21,8 @@ class Sampler:
     """Draws batches: "balanced", a task uniformly, then one of its transitions by weight; or in "epochs", in each of
     which every transition comes once, in another order.
 
-    What step n draws depends on (seed, n) alone, and what augmentation does to a sample on its place in the batch, too:
-    not on what was drawn before, nor on how many processes share the batch.
+    What step n draws depends on (seed, n) alone (and with `focus` on what was missed before), and what augmentation
+    does to a sample on its place in the batch, too: not on how many processes share the batch.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Sampler:
         batch: int,
         first_keyframe_weight: float,
         sampling: str = "balanced",
+        focus: float = 0.0,
     ) -> None:
         self.dataset, self.seed, self.batch = dataset, seed, batch
         self.sampling = choose(sampling, SAMPLING, "sampling")
@@ -39,6 +41,8 @@ class Sampler:
         for task in dataset.tasks:
             weight[tasks == task] /= weight[tasks == task].sum() * len(dataset.tasks)
         self.probability = weight / weight.sum()
+        groups = list(zip(dataset.task_of, dataset.keyframe_numbers, strict=True))
+        self.focus = Focus(focus, self.probability, groups) if focus else None
 
     def choose(self, step: int) -> list[int]:
         """Numbers of the transitions of a step's whole batch."""
@@ -50,7 +54,8 @@ class Sampler:
             return [int(k) for k in order[start : start + self.batch]]
         rng = np.random.default_rng([self.seed, step])
         few = self.batch > len(self.dataset)
-        return [int(k) for k in rng.choice(len(self.dataset), self.batch, p=self.probability, replace=few)]
+        probability = self.probability if self.focus is None else self.focus.probabilities(step)
+        return [int(k) for k in rng.choice(len(self.dataset), self.batch, p=probability, replace=few)]
 
     def names(self, step: int) -> list[str]:
         """Which episodes and frames a step's whole batch shows."""

@@ -20,9 +20,9 @@ from agents.batching import Batcher
 from agents.checkpoint import load_training, save_checkpoint, training_state
 from agents.keeping import Keeping
 from agents.losses import policy_losses
-from agents.measures import Validation, field_psnr, training_metrics
+from agents.measures import Validation, coarse_distances, field_psnr, training_metrics
 from agents.optimisers import Average, learning_rate, make_optimiser
-from agents.parallel import anyone, mean_over
+from agents.parallel import anyone, mean_over, sum_over
 from agents.policy import Policy
 from agents.sampling import Sampler
 from agents.scene_field import SceneField
@@ -123,6 +123,7 @@ class Trainer:
             for step, samples in zip(steps, stack.enter_context(closing(batches)), strict=True):
                 losses, prediction, targets = self.step(samples, step)
                 done, stop = step + 1, anyone(stopping(), self.fabric)
+                self._refocus(step, prediction, targets)
                 last, measured = done == c.steps, {}
                 saving = done % c.checkpoint_every == 0 or last or stop
                 if done % c.log_every == 0 or last:
@@ -182,14 +183,30 @@ class Trainer:
             self.average.update(step)
         return sums, prediction, targets
 
-    def resume(self, checkpoint: Path) -> None:
+    def resume(self, checkpoint: Path, step: int) -> None:
         """Load what a checkpoint of the same run holds beside the weights, which the learner has already."""
-        last = load_training(checkpoint, self.optimiser)
+        last, focus = load_training(checkpoint, self.optimiser)
+        if self.sampler.focus is not None:
+            state = {name: value.numpy() for name, value in focus.items()}
+            self.sampler.focus.load(state, step, self.fabric.is_global_zero)
         if self.average is not None:  # what the checkpoint holds as weights is the average
             self.average = Average(self.learner, self.config.ema)
             with torch.no_grad():
                 for name, parameter in self.learner.named_parameters():
                     parameter.copy_(like(last[name], parameter))
+
+    def _refocus(self, step: int, prediction: Prediction, targets: Targets) -> None:
+        """Draw more of what is still missed, where that is wanted."""
+        if self.sampler.focus is None:
+            return
+        chosen = self.sampler.choose(step)
+        numbers = [chosen[place] for place in self.places][-len(targets.position) :]  # of the last part of a batch
+        self.sampler.focus.observe(numbers, coarse_distances(prediction, targets).cpu().numpy())
+        self.sampler.focus.turn(step + 1, self._total)
+
+    def _total(self, counts: np.ndarray) -> np.ndarray:
+        """Whole numbers, summed over all processes."""
+        return sum_over(torch.from_numpy(counts), self.fabric).numpy()
 
     def _refuse_nonsense(self, sums: dict[str, Tensor], samples: list[Sample], step: int) -> None:
         kept = "the last checkpoint is kept; try a lower learning_rate, or precision=float32"
@@ -202,6 +219,10 @@ class Trainer:
 
     def _save(self, step: int, meta: dict[str, Any], writes: bool) -> None:
         """A checkpoint, by the process that writes; under FSDP the others lend their parts to it."""
+        focus = {}
+        if self.sampler.focus is not None:
+            state = self.sampler.focus.state(self._total, self.fabric.is_global_zero)
+            focus = {name: torch.from_numpy(value) for name, value in state.items()}
         if not (writes or self.sharded):
             return
         c, last = self.config, {}
@@ -209,7 +230,7 @@ class Trainer:
         if self.average is not None:
             last = {name: weights[name] for name, _ in self.learner.named_parameters()}
             weights |= {name: whole(value) for name, value in self.average.weights.items()}
-        training = training_state(self.optimiser, last)
+        training = training_state(self.optimiser, last, focus)
         if writes:
             keeping = Keeping(c.keep, c.keep_every, c.best)
             save_checkpoint(Path(c.run), step, self.learner.policy.config, weights, meta, training, keeping)

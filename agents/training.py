@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from agents.batching import Batcher
 from agents.checkpoint import FIELD_FILE, load_meta, load_weights
 from agents.config import AgentConfig
+from agents.focus import WINDOW
 from agents.measures import HELD_BACK, Validation
 from agents.optimisers import OPTIMISERS, SCHEDULES
 from agents.parallel import STRATEGIES, team
@@ -68,6 +69,14 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         raise InputError(f"augmentation.recolour={config.augmentation.recolour}: give a share of samples, from 0 to 1")
     if settings["field"] and config.augmentation.recolour:
         raise InputError("augmentation.recolour knows no colours for a neural field's pictures: give 0, or field=none")
+    if not 0 <= config.focus <= 1:
+        raise InputError(f"focus={config.focus}: give a share of samples, from 0 to 1")
+    if config.focus and config.sampling != "balanced":
+        raise InputError(f"focus={config.focus} draws some transitions more often: give 0, or sampling=balanced")
+    if config.focus and config.loaders > WINDOW:
+        raise InputError(
+            f"loaders={config.loaders} draw further ahead than focus={config.focus} knows: at most {WINDOW}"
+        )
     within(config, processes=(1, 4096), accumulate=(1, 10**4), ema=(0, 0.99999))
     count = config.processes * config.nodes
     words = f"processes={config.processes}" + (f" on each of nodes={config.nodes}" if config.nodes > 1 else "")
@@ -133,7 +142,9 @@ def work(config: DictConfig, fabric: Fabric) -> None:
             "config": {**settings, "episodes": [f"{e.task}/{e.path.name}" for e in dataset.episodes.values()]},
             "versions": versions(),
         }
-        sampler = Sampler(dataset, config.seed, config.batch, config.first_keyframe_weight, config.sampling)
+        sampler = Sampler(
+            dataset, config.seed, config.batch, config.first_keyframe_weight, config.sampling, config.focus
+        )
         batcher, device = Batcher(agent, language), fabric.device
         checkpoint, first = checkpoint_to_resume(folder, meta["config"]), 0
         if checkpoint is not None:
@@ -147,7 +158,7 @@ def work(config: DictConfig, fabric: Fabric) -> None:
         sizes = learner.sizes()
         trainer = Trainer(config, fabric, learner, batcher, sampler, validation, snapshots)
         if checkpoint is not None:
-            trainer.resume(checkpoint)
+            trainer.resume(checkpoint, first)
         fabric.barrier()  # nobody writes before all have read
         print(f"{sizes}, {config.steps} steps of {config.batch} samples", flush=True)
         if not fabric.is_global_zero:

@@ -41,7 +41,7 @@ def start(config, folder: Path) -> subprocess.Popen[str]:
 
 
 def test_two_processes_learn_what_one_does_and_go_on_after_a_kill(train_config, tmp_path):
-    both = ("steps=12", "batch=4", "processes=2", "checkpoint_every=1")
+    both = ("steps=12", "batch=4", "processes=2", "checkpoint_every=1", "focus=0.5")
     whole = start(train_config(*both, f"run={tmp_path / 'whole'}"), tmp_path / "a")
     killed = start(train_config(*both, f"run={tmp_path / 'killed'}"), tmp_path / "b")
     deadline = time.monotonic() + 400
