@@ -11,6 +11,7 @@ from agents.config import AgentConfig
 from agents.tensors import UNKNOWN, Batch, Targets
 from demos.dataset import Sample
 from perception.language import LanguageEncoder
+from perception.named_colours import named_colours
 
 NORMALISATION = {"colour": 127.5, "finger": 50.0, "position": 2.0}
 """How inputs are scaled to about [-1, 1]; checkpoints hold it. colour: uint8 / 127.5 - 1. finger: metres · 50 - 1.
@@ -27,6 +28,7 @@ class Batcher:
     def __init__(self, config: AgentConfig, language: LanguageEncoder) -> None:
         self.config, self.language = config, language
         self.rotations = RotationCode(config.symmetric_gripper, config.soft_labels, config.rotation_bins)
+        self.named = max(stage.named for stage in config.stages)
         self.middle = (np.asarray(config.low) + np.asarray(config.high)) / 2
 
     def batch(self, samples: list[Sample], instructions: list[str]) -> Batch:
@@ -40,6 +42,7 @@ class Batcher:
             batch_index=torch.from_numpy(owner),
             words=words,
             word_mask=word_mask,
+            named=_tensor([named_colours(text, self.named) for text in instructions]),
             proprioception=_tensor([self._proprioception(s) for s in samples]),
             tool_position=_tensor([s.tool_position for s in samples]),
             tool_yaw=_tensor([np.array(self.rotations.tool_yaw(s.tool_quaternion)) for s in samples]),

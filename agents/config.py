@@ -29,7 +29,8 @@ class StageConfig:
     shape: cells along x, y, z. size: edge of a crop around the previous stage's best position (metres); null for the
     whole box. jitter: how far (metres, uniform, per axis) training moves the crop off the true position.
     points: channels that a network on the points writes into a cell, of which `matches` are colour-word products;
-    0 points for PerAct's 10 hand-made channels. widths: U-Net channels per level, no level for PerAct's plain encoder.
+    0 points for PerAct's 10 hand-made channels. named: channels for the colours that the instruction names
+    (`perception.named_colours`). widths: U-Net channels per level, no level for PerAct's plain encoder.
     skips: the U-Net's skip connections. channels: of the deep volume. patch: cells per token edge.
     perceiver: null for none. decoder: "light" or "published", see `agents.decoders`.
     """
@@ -39,6 +40,7 @@ class StageConfig:
     jitter: float = 0.0
     points: int = 0
     matches: int = 0
+    named: int = 0
     widths: tuple[int, ...] = (32, 64)
     skips: bool = True
     channels: int = 32
@@ -87,6 +89,8 @@ class AgentConfig:
                 raise InputError(f"{where}.shape={list(stage.shape)}: give cells along x, y and z")
             if stage.matches and (stage.matches >= stage.points or not self.context):
                 raise InputError(f"{where}.matches={stage.matches}: needs more points than that, and agent.context > 0")
+            if stage.named and not stage.points:
+                raise InputError(f"{where}.named={stage.named}: needs a network on the points, points > 0")
             choose(stage.decoder, ("light", "published"), f"{where}.decoder")
             if stage.decoder == "published" and stage.perceiver is None:
                 raise InputError(f"{where}.decoder=published decodes what a Perceiver read: give perceiver, too")

@@ -25,8 +25,8 @@ WHAT_A_RUN_IS = (
     *("ema", "precision", "threads", "seed"),
 )
 """Config keys that a resumed run must share with the run it goes on from (`episodes` stands for tasks and select)."""
-ADDED = {"sampling": "balanced", "focus": 0.0}
-"""Of keys that older runs do not have, what these did."""
+ADDED = {"sampling": "balanced", "focus": 0.0, "recolour": 0.0, "named": 0}
+"""Of keys that older runs do not have, wherever they stand, what these did."""
 
 
 def checkpoint_to_resume(folder: Path, settings: dict[str, Any]) -> Path | None:
@@ -41,14 +41,25 @@ def checkpoint_to_resume(folder: Path, settings: dict[str, Any]) -> Path | None:
             print(f"{folder} was stopped before its first checkpoint: starting at step 0", flush=True)
         return None
     meta = load_meta(checkpoint)
-    before = {k: meta["config"].get(k, ADDED.get(k)) for k in WHAT_A_RUN_IS}
-    changes = _changes(before, {k: settings.get(k) for k in WHAT_A_RUN_IS})
+    now = {k: settings.get(k) for k in WHAT_A_RUN_IS}
+    before = _completed(meta["config"], now)
+    changes = _changes({k: before.get(k) for k in WHAT_A_RUN_IS}, now)
     if changes:
         raise InputError(
             f"{folder} holds a run with {'; '.join(changes)}: repeat its settings to go on, or give another run="
         )
     print(f"going on from {checkpoint}", flush=True)
     return checkpoint
+
+
+def _completed(before: Any, now: Any) -> Any:
+    """An older config with the keys that it lacks."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        missing = {k: ADDED[k] for k in now if k in ADDED and k not in before}
+        return {k: _completed(v, now.get(k)) for k, v in {**before, **missing}.items()}
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return [_completed(*pair) for pair in zip(before, now, strict=True)]
+    return before
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from agents.decoders import LightDecoder, PublishedDecoder
 from agents.tensors import Batch
 from agents.tokens import TokenMixer
 from perception.encoder import PointEncoder, UNet
+from perception.named_colours import likeness
 from perception.voxels import GRID_CHANNELS, cell_centres, cell_index, peract_grid, scatter_mean
 
 POINT_FEATURES = 10
@@ -29,7 +30,7 @@ class Stage(nn.Module):
         c = config
         if c.points:
             self.point_encoder = PointEncoder(POINT_FEATURES, c.points, context, c.matches)
-        channels = c.points + PLACE_CHANNELS if c.points else GRID_CHANNELS
+        channels = c.points + c.named + PLACE_CHANNELS if c.points else GRID_CHANNELS
         self.encoder = UNet(channels, c.channels, c.widths, context, c.skips)
         published, self.mixer = c.decoder == "published", None
         read = latents = 0
@@ -63,9 +64,11 @@ class Stage(nn.Module):
         height = (points[:, 2:] - box[0][2]) / (box[1][2] - box[0][2]) * 2 - 1
         to_tool = (points - batch.tool_position[owner]) * 3
         features = torch.cat([colours, offset, height, to_tool], dim=1)
-        mean, count = scatter_mean(
-            points, self.point_encoder(features, colours, owner, context), owner, low, high, c.shape
-        )
+        written = self.point_encoder(features, colours, owner, context)
+        if c.named:
+            named = likeness((colours + 1) / 2, batch.named[owner, : c.named])
+            written = torch.cat([written, named], dim=1)
+        mean, count = scatter_mean(points, written, owner, low, high, c.shape)
         centres = cell_centres(low, high, c.shape)
         near = torch.exp(-((centres - batch.tool_position[:, :, None, None, None]) ** 2).sum(1, keepdim=True) / 0.005)
         middle = ((box[0] + box[1]) / 2)[None, :, None, None, None]

@@ -15,7 +15,8 @@ class Batch:
     """Samples side by side. Points of all samples lie one after another; `batch_index` says whose they are.
 
     points [M, 3] metres; colours [M, 3] in [-1, 1]; batch_index [M]; words [B, T, D] and word_mask [B, T];
-    proprioception [B, P]; tool_position [B, 3] metres; tool_yaw [B] in bins (`agents.actions.RotationCode.tool_yaw`).
+    named [B, K, 3] colours that the words name (`perception.named_colours`); proprioception [B, P];
+    tool_position [B, 3] metres; tool_yaw [B] in bins (`agents.actions.RotationCode.tool_yaw`).
     """
 
     points: Tensor
@@ -23,6 +24,7 @@ class Batch:
     batch_index: Tensor
     words: Tensor
     word_mask: Tensor
+    named: Tensor
     proprioception: Tensor
     tool_position: Tensor
     tool_yaw: Tensor

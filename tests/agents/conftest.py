@@ -24,6 +24,7 @@ TINY = {
             "shape": [8, 8, 6],
             "points": 12,
             "matches": 2,
+            "named": 2,
             "widths": [8, 16],
             "channels": 8,
             "patch": 3,

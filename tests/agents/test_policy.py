@@ -28,6 +28,7 @@ def batch(count: int = 2, proprioception: int = 13, words: int = 6, points: int 
         batch_index=torch.arange(count).repeat_interleave(points),
         words=torch.randn(count, 5, words, generator=generator),
         word_mask=mask,
+        named=torch.rand(count, 2, 3, generator=generator),
         proprioception=torch.randn(count, proprioception, generator=generator),
         tool_position=torch.tensor([0.2, 0.0, 1.2]).expand(count, 3),
         tool_yaw=torch.zeros(count),
@@ -74,12 +75,19 @@ def test_words_and_proprioception_matter(policy):
     assert not torch.allclose(first, policy(replace(batch(), proprioception=batch().proprioception + 1)).q[0])
 
 
+def test_the_colours_that_are_named_matter(policy):
+    first = policy(batch()).q[0]
+    assert not torch.allclose(first, policy(replace(batch(), named=1 - batch().named)).q[0], atol=1e-4)
+    nothing = replace(batch(), named=torch.full((2, 2, 3), torch.nan))
+    assert torch.isfinite(policy(nothing).q[0]).all()
+
+
 def test_samples_of_a_batch_do_not_mix(policy):
     """A sample alone gives what it gives in company."""
     both, mask = policy(batch()), batch().batch_index == 1
     one = batch()
     alone = Batch(
-        one.points[mask], one.colours[mask], one.batch_index[mask] - 1, one.words[1:], one.word_mask[1:],
+        one.points[mask], one.colours[mask], one.batch_index[mask] - 1, one.words[1:], one.word_mask[1:], one.named[1:],
         one.proprioception[1:], one.tool_position[1:], one.tool_yaw[1:],
     )  # fmt: skip
     assert torch.allclose(policy(alone).q[0][0], both.q[0][1], atol=1e-4)
