@@ -96,11 +96,15 @@ def test_other_weights_start_anew_and_other_rules_are_refused(trained):
     with pytest.raises(InputError, match="another max_actions .4.: give this one another name="):
         evaluate(trained, "workers=1", "episodes=1", "max_actions=5")
     before = episodes(trained, "trained")
-    assert before
-    file = trained / "evaluation/trained/identity.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "weights": "those of yesterday"}))
+    folder = trained / "evaluation/trained"
+    identity = json.loads((folder / "identity.json").read_text())
+    (folder / "identity.json").write_text(json.dumps({**identity, "weights": "those of yesterday"}))
+    marked = [json.dumps({**episode, "seconds_per_action": -1.0}) for episode in before.values()]
+    (folder / "episodes.jsonl").write_text("".join(line + "\n" for line in marked))
     evaluate(trained, "workers=1", "episodes=1")
-    assert episodes(trained, "trained") != before  # played again: the times differ
+    again = episodes(trained, "trained")
+    assert before and {k: timeless(v) for k, v in again.items()} == {k: timeless(v) for k, v in before.items()}
+    assert all(episode["seconds_per_action"] > 0 for episode in again.values())  # played, not kept
 
 
 def test_offline_table(trained, tiny_data):
