@@ -25,8 +25,10 @@ WHAT_A_RUN_IS = (
     *("ema", "precision", "threads", "seed"),
 )
 """Config keys that a resumed run must share with the run it goes on from (`episodes` stands for tasks and select)."""
-ADDED = {"sampling": "balanced", "focus": 0.0, "recolour": 0.0, "named": 0}
+ADDED = {"sampling": "balanced", "focus": 0.0, "named": 0}
 """Of keys that older runs do not have, wherever they stand, what these did."""
+REMOVED = {"recolour": 0.0}
+"""Keys that only older runs have, and values that change nothing."""
 
 
 def checkpoint_to_resume(folder: Path, settings: dict[str, Any]) -> Path | None:
@@ -53,8 +55,9 @@ def checkpoint_to_resume(folder: Path, settings: dict[str, Any]) -> Path | None:
 
 
 def _completed(before: Any, now: Any) -> Any:
-    """An older config with the keys that it lacks."""
+    """An older config with the keys that it lacks, and without those that are gone and changed nothing."""
     if isinstance(before, dict) and isinstance(now, dict):
+        before = {k: v for k, v in before.items() if k not in REMOVED or v != REMOVED[k]}
         missing = {k: ADDED[k] for k in now if k in ADDED and k not in before}
         return {k: _completed(v, now.get(k)) for k, v in {**before, **missing}.items()}
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):

@@ -11,7 +11,6 @@ from agents.config import AgentConfig
 from agents.focus import Focus
 from demos.augment import augment, thin
 from demos.dataset import KeyframeDataset, Sample
-from demos.recolour import recolour
 from manifield.errors import choose
 
 SAMPLING = ("balanced", "epochs")
@@ -70,8 +69,6 @@ class Sampler:
         for place in range(self.batch) if places is None else places:
             rng = np.random.default_rng([self.seed, step, place])
             sample = thin(self.dataset[chosen[place]], rng, augmentation["points"])
-            if augmentation["recolour"] and rng.random() < augmentation["recolour"]:
-                sample = recolour(sample, rng)
             yaw, shift = np.radians(augmentation["yaw"]), np.array(augmentation["shift"])
             samples.append(augment(sample, rng, np.array(agent.low), np.array(agent.high), yaw, shift))
         return samples

@@ -65,10 +65,6 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     for key, options in (("optimiser", OPTIMISERS), ("strategy", STRATEGIES), ("sampling", SAMPLING)):
         choose(config[key], options, key)
     choose(config.schedule, SCHEDULES, "schedule")
-    if not 0 <= config.augmentation.recolour <= 1:
-        raise InputError(f"augmentation.recolour={config.augmentation.recolour}: give a share of samples, from 0 to 1")
-    if settings["field"] and config.augmentation.recolour:
-        raise InputError("augmentation.recolour knows no colours for a neural field's pictures: give 0, or field=none")
     if not 0 <= config.focus <= 1:
         raise InputError(f"focus={config.focus}: give a share of samples, from 0 to 1")
     if config.focus and config.sampling != "balanced":

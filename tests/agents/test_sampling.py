@@ -17,7 +17,7 @@ from envs.interface import CameraView
 from manifield.errors import InputError
 
 SIGHT = SimpleNamespace(low=(-0.3, -0.5, 0.7), high=(0.7, 0.5, 1.4), cameras=None, spacing=0.02)
-AUGMENTATION = {"yaw": 45.0, "shift": [0.08, 0.08, 0.02], "points": 50, "recolour": 0.5}
+AUGMENTATION = {"yaw": 45.0, "shift": [0.08, 0.08, 0.02], "points": 50}
 
 
 @pytest.fixture
