@@ -55,7 +55,7 @@ def measure(data: Path) -> None:
         begin = time.process_time()
         dataset = KeyframeDataset.open(data, agent, Conventions(horizon=agent.horizon))
         opened = time.process_time() - begin
-        kept = KeyframeDataset.open(data, agent, Conventions(horizon=agent.horizon), Memory(8 * GIB))
+        kept = KeyframeDataset.open(data, agent, Conventions(horizon=agent.horizon), memory=Memory(8 * GIB))
         for number in range(len(kept)):
             kept[number]
         rates = {}
